@@ -1,0 +1,1 @@
+"""The middle floor: from results to people. Pure decisions first, delivery last."""
