@@ -1,0 +1,84 @@
+"""Hints behind a port of two methods. A hint says "look at this row"; it may be lost, repeated or late.
+
+Here is the in-process queue that goes with SQLite; all work is derived from rows by the sweep, so that a
+lost hint costs time and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol
+
+import structlog
+
+from agent.store.database import Database, Hint, Tx
+
+Handler = Callable[[str], Awaitable[None]]
+log = structlog.get_logger("hints")
+
+
+class Hints(Protocol):
+    """The port."""
+
+    def defer(self, tx: Tx, *hints: Hint) -> None:
+        """Publishes hints with the transaction: after its commit, never before."""
+
+    async def run(self, handlers: Mapping[str, Handler], stop: asyncio.Event) -> None:
+        """Gives each hint to its handler until `stop`."""
+
+
+class LocalHints:
+    """The in-process queue: same kind and key waiting twice is one hint."""
+
+    def __init__(self, database: Database) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._queue: asyncio.Queue[Hint] = asyncio.Queue()
+        self._waiting: set[Hint] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        database.subscribe(self._from_writer)
+
+    def defer(self, tx: Tx, *hints: Hint) -> None:
+        tx.defer(*hints)
+
+    def put(self, *hints: Hint) -> None:
+        """Publishes hints that go with no transaction."""
+        for hint in hints:
+            if hint not in self._waiting:
+                self._waiting.add(hint)
+                self._queue.put_nowait(hint)
+
+    def _from_writer(self, hints: Sequence[Hint]) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self.put, *hints)
+
+    async def run(self, handlers: Mapping[str, Handler], stop: asyncio.Event) -> None:
+        stopping = asyncio.ensure_future(stop.wait())
+        try:
+            while not stop.is_set():
+                getting = asyncio.ensure_future(self._queue.get())
+                await asyncio.wait({getting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                if not getting.done():
+                    getting.cancel()
+                    break
+                hint = getting.result()
+                self._waiting.discard(hint)
+                self._start(handlers[hint.kind], hint)
+        finally:
+            stopping.cancel()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _start(self, handler: Handler, hint: Hint) -> None:
+        task = asyncio.ensure_future(self._guarded(handler, hint))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    @staticmethod
+    async def _guarded(handler: Handler, hint: Hint) -> None:
+        try:
+            await handler(hint.key)
+        except Exception:
+            # The row still says what is to be done: the next sweep derives the work again.
+            log.exception("hint failed", kind=hint.kind, key=hint.key)

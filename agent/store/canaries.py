@@ -1,0 +1,304 @@
+"""Canary rows: inserted as intents, advanced by compare-and-swap, read back as values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, RowMapping
+
+from agent.store.database import Prepared, Tx
+from agent.store.tables import canaries, sightings
+from probes.canary.state import Canary, Moment, Reply, State
+from probes.errors import StaleWrite
+from probes.outcome import Evidence, Outcome, Placement
+
+OPEN = tuple(state.value for state in State if state.awaits_arrival)
+
+MOVING = (
+    "state",
+    "due_at",
+    "attempts",
+    "retry_at",
+    "soft",
+    "accepted_at",
+    "accepted_monotonic",
+    "accepted_boot",
+    "reply",
+    "stages",
+    "placement",
+    "category",
+    "outcome",
+    "reason",
+    "settled_at",
+    "seen_at",
+    "latency",
+    "folder",
+    "late",
+    "duplicates",
+    "verdicts",
+    "evidence",
+)
+
+_insert = Prepared(sa.insert(canaries), [column.name for column in canaries.columns])
+_update = Prepared(
+    sa.update(canaries)
+    .where(canaries.c.id == sa.bindparam("key_id"), canaries.c.version == sa.bindparam("seen_version"))
+    .values({name: sa.bindparam(name) for name in (*MOVING, "version")}),
+    (*MOVING, "version", "key_id", "seen_version"),
+)
+_sight = Prepared(
+    sa.insert(sightings),
+    ("seed", "folder", "uidvalidity", "uid", "canary", "seen_at", "header"),
+)
+
+
+def insert(tx: Tx, canary: Canary) -> None:
+    """Records an intent. Must be committed before MAIL FROM is said."""
+    tx.insert(_insert, {**_fixed(canary), **_moving(canary)})
+
+
+def save(tx: Tx, canary: Canary, seen: Canary) -> None:
+    """Advances the row from `seen` to `canary`. Raises StaleWrite where somebody else has moved it."""
+    if canary is seen:
+        return
+    row = {**_moving(canary), "version": seen.version + 1, "key_id": canary.id, "seen_version": seen.version}
+    if _update.run(tx.conn, [row]) != 1:
+        raise StaleWrite(f"canary {canary.id}")
+
+
+def get(conn: Connection, canary_id: str) -> Canary | None:
+    """One canary by id."""
+    return _first(conn, sa.select(canaries).where(canaries.c.id == canary_id))
+
+
+def by_token(conn: Connection, token: str, seed: str | None = None) -> Canary | None:
+    """The canary that bears the token; for a seed's mailbox, only one that was meant for that mailbox."""
+    query = sa.select(canaries).where(canaries.c.token == token)
+    if seed is not None:
+        query = query.where(canaries.c.seed == seed)
+    return _first(conn, query)
+
+
+def by_message_id(conn: Connection, message_id: str) -> Canary | None:
+    """The canary that was sent under the Message-ID (RFC 5322 section 3.6.4)."""
+    return _first(conn, sa.select(canaries).where(canaries.c.message_id == message_id))
+
+
+def due(conn: Connection, now: float, limit: int = 1000) -> list[Canary]:
+    """What has come due, oldest first."""
+    query = sa.select(canaries).where(canaries.c.due_at <= now).order_by(canaries.c.due_at).limit(limit)
+    return _all(conn, query)
+
+
+def next_due(conn: Connection) -> float | None:
+    """When the next canary comes due, seconds since the epoch."""
+    return cast("float | None", conn.execute(sa.select(sa.func.min(canaries.c.due_at))).scalar())
+
+
+def awaited(conn: Connection, seed: str) -> list[Canary]:
+    """Canaries whose message may still turn up in the seed's mailbox, oldest first."""
+    query = sa.select(canaries).where(canaries.c.seed == seed, canaries.c.state.in_(OPEN))
+    return _all(conn, query.order_by(canaries.c.created_at))
+
+
+def in_states(conn: Connection, *states: State) -> list[Canary]:
+    """Every canary in one of the states."""
+    return _all(conn, sa.select(canaries).where(canaries.c.state.in_([s.value for s in states])))
+
+
+def of_route(conn: Connection, sender: str, seed: str, limit: int = 20) -> list[Canary]:
+    """A route's canaries, newest first."""
+    query = sa.select(canaries).where(canaries.c.sender == sender, canaries.c.seed == seed)
+    return _all(conn, query.order_by(canaries.c.created_at.desc()).limit(limit))
+
+
+def of_round(conn: Connection, round_id: str) -> list[Canary]:
+    """A round's canaries."""
+    return _all(conn, sa.select(canaries).where(canaries.c.round == round_id))
+
+
+def latest_settled(conn: Connection) -> list[Canary]:
+    """The newest canary with an outcome of each route."""
+    newest = (
+        sa.select(canaries.c.sender, canaries.c.seed, sa.func.max(canaries.c.created_at).label("at"))
+        .where(canaries.c.outcome.is_not(None))
+        .group_by(canaries.c.sender, canaries.c.seed)
+        .subquery()
+    )
+    query = sa.select(canaries).join(
+        newest,
+        sa.and_(
+            canaries.c.sender == newest.c.sender,
+            canaries.c.seed == newest.c.seed,
+            canaries.c.created_at == newest.c.at,
+        ),
+    )
+    return _all(conn, query)
+
+
+def last_success(conn: Connection) -> dict[tuple[str, str], float]:
+    """When each route's newest passing canary was seen: (sender, seed) -> seconds since the epoch."""
+    query = (
+        sa.select(canaries.c.sender, canaries.c.seed, sa.func.max(canaries.c.seen_at))
+        .where(canaries.c.outcome == Outcome.PASS.value)
+        .group_by(canaries.c.sender, canaries.c.seed)
+    )
+    return {(sender, seed): at for sender, seed, at in conn.execute(query) if at is not None}
+
+
+def count_since(conn: Connection, seed: str, since: float) -> int:
+    """How many canaries were meant for the seed since then."""
+    query = sa.select(sa.func.count()).where(canaries.c.seed == seed, canaries.c.created_at >= since)
+    return int(conn.execute(query).scalar_one())
+
+
+def sight(
+    conn: Connection, seed: str, place: tuple[str, int, int], canary_id: str, at: float, header: bytes
+) -> bool:
+    """Notes a message (folder, UIDVALIDITY, UID) as this canary's. False where it was noted before."""
+    folder, validity, uid = place
+    known = conn.execute(
+        sa.select(sightings.c.canary).where(
+            sightings.c.seed == seed,
+            sightings.c.folder == folder,
+            sightings.c.uidvalidity == validity,
+            sightings.c.uid == uid,
+        )
+    ).first()
+    if known:
+        return False
+    row = {"seed": seed, "folder": folder, "uidvalidity": validity, "uid": uid}
+    _sight.run(conn, [{**row, "canary": canary_id, "seen_at": at, "header": header}])
+    return True
+
+
+def headers(conn: Connection, canary_id: str) -> list[bytes]:
+    """The kept header blocks of the messages that bore the canary's token."""
+    query = sa.select(sightings.c.header).where(sightings.c.canary == canary_id)
+    return [row[0] for row in conn.execute(query) if row[0]]
+
+
+def deletable(conn: Connection, seed: str, before: float, limit: int = 200) -> list[tuple[str, int, int]]:
+    """Own messages seen before then and not yet deleted: (folder, UIDVALIDITY, UID)."""
+    query = (
+        sa.select(sightings.c.folder, sightings.c.uidvalidity, sightings.c.uid)
+        .where(sightings.c.seed == seed, sightings.c.seen_at < before, sightings.c.deleted_at.is_(None))
+        .limit(limit)
+    )
+    return [(folder, validity, uid) for folder, validity, uid in conn.execute(query)]
+
+
+def deleted(conn: Connection, seed: str, places: Sequence[tuple[str, int, int]], at: float) -> None:
+    """Notes that own messages were deleted from the mailbox."""
+    for folder, validity, uid in places:
+        conn.execute(
+            sa.update(sightings)
+            .where(
+                sightings.c.seed == seed,
+                sightings.c.folder == folder,
+                sightings.c.uidvalidity == validity,
+                sightings.c.uid == uid,
+            )
+            .values(deleted_at=at)
+        )
+
+
+def _first(conn: Connection, query: sa.Select[Any]) -> Canary | None:
+    row = conn.execute(query).mappings().first()
+    return _canary(row) if row else None
+
+
+def _all(conn: Connection, query: sa.Select[Any]) -> list[Canary]:
+    return [_canary(row) for row in conn.execute(query).mappings()]
+
+
+def _fixed(canary: Canary) -> dict[str, object]:
+    return {
+        "id": canary.id,
+        "token": canary.token,
+        "message_id": canary.message_id,
+        "sender": canary.sender,
+        "seed": canary.seed,
+        "provider": canary.provider,
+        "round": canary.round,
+        "created_at": canary.created.wall,
+        "created_monotonic": canary.created.monotonic,
+        "boot": canary.created.boot,
+        "deadline": canary.deadline,
+        "late_after": canary.late_after,
+        "version": canary.version,
+    }
+
+
+def _moving(canary: Canary) -> dict[str, object]:
+    reply, accepted = canary.reply, canary.accepted
+    return {
+        "state": canary.state.value,
+        "due_at": canary.due_at,
+        "attempts": canary.attempts,
+        "retry_at": canary.retry_at,
+        "soft": canary.soft,
+        "accepted_at": accepted.wall if accepted else None,
+        "accepted_monotonic": accepted.monotonic if accepted else None,
+        "accepted_boot": accepted.boot if accepted else None,
+        "reply": json.dumps(_reply_json(reply)) if reply else None,
+        "stages": json.dumps(dict(canary.stages)),
+        "placement": canary.placement.value if canary.placement else None,
+        "category": canary.category,
+        "outcome": canary.outcome.value if canary.outcome else None,
+        "reason": canary.reason,
+        "settled_at": canary.settled_at,
+        "seen_at": canary.seen_at,
+        "latency": canary.latency,
+        "folder": canary.folder[:255],
+        "late": canary.late,
+        "duplicates": canary.duplicates,
+        "verdicts": json.dumps(dict(canary.verdicts)),
+        "evidence": json.dumps([[e.kind, e.text, e.at] for e in canary.evidence]),
+    }
+
+
+def _reply_json(reply: Reply) -> dict[str, object]:
+    return {name: getattr(reply, name) for name in Reply.__slots__}
+
+
+def _canary(row: RowMapping) -> Canary:
+    accepted = None
+    if row["accepted_at"] is not None:
+        accepted = Moment(row["accepted_at"], row["accepted_monotonic"] or 0.0, row["accepted_boot"] or "")
+    return Canary(
+        id=row["id"],
+        token=row["token"],
+        message_id=row["message_id"],
+        sender=row["sender"],
+        seed=row["seed"],
+        provider=row["provider"],
+        round=row["round"],
+        created=Moment(row["created_at"], row["created_monotonic"], row["boot"]),
+        deadline=row["deadline"],
+        late_after=row["late_after"],
+        state=State(row["state"]),
+        version=row["version"],
+        due_at=row["due_at"],
+        attempts=row["attempts"],
+        retry_at=row["retry_at"],
+        soft=row["soft"],
+        accepted=accepted,
+        reply=Reply(**cast("Mapping[str, Any]", row["reply"])) if row["reply"] else None,
+        stages=row["stages"] or {},
+        placement=Placement(row["placement"]) if row["placement"] else None,
+        category=row["category"],
+        outcome=Outcome(row["outcome"]) if row["outcome"] else None,
+        reason=row["reason"],
+        settled_at=row["settled_at"],
+        seen_at=row["seen_at"],
+        latency=row["latency"],
+        folder=row["folder"],
+        late=row["late"],
+        duplicates=row["duplicates"],
+        verdicts=row["verdicts"] or {},
+        evidence=tuple(Evidence(kind, text, at) for kind, text, at in row["evidence"] or ()),
+    )

@@ -1,0 +1,265 @@
+"""The database behind one writer thread: group commit, full durability, and a few readers.
+
+Units of work are functions of a `Tx`. Those that wait at the same time share one transaction and one
+fsync. Where one of them raises, the batch is rolled back and each is done again by itself, so a unit must
+be a function of the database alone; its hints are published only after its commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL, Connection, Engine, make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from probes.errors import MailcanaryError, StoreError
+
+T = TypeVar("T")
+BATCH = 500
+"""Units of work that may share one transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """A job: "look at this row". May be lost, repeated or late, and nothing breaks."""
+
+    kind: str
+    key: str = ""
+
+
+class Prepared:
+    """A statement compiled once a dialect and run with plain driver parameters: the hot path's writes.
+
+    Values of JSON columns are given as text.
+    """
+
+    def __init__(self, statement: sa.Insert | sa.Update, names: Sequence[str]) -> None:
+        self._statement = statement
+        self._names = tuple(names)
+        self._compiled: dict[str, tuple[str, tuple[str, ...] | None]] = {}
+
+    def run(self, conn: Connection, rows: Sequence[Mapping[str, object]]) -> int:
+        """Runs the statement for each row in one go. Returns the number of rows it changed."""
+        sql, order = self._sql(conn)
+        if order is None:
+            params: Any = [dict(row) for row in rows]
+        else:
+            params = [tuple(row[name] for name in order) for row in rows]
+        return conn.exec_driver_sql(sql, params if len(params) > 1 else params[0]).rowcount
+
+    def _sql(self, conn: Connection) -> tuple[str, tuple[str, ...] | None]:
+        known = self._compiled.get(conn.dialect.name)
+        if known is None:
+            compiled = self._statement.compile(dialect=conn.dialect, column_keys=self._names)
+            order = tuple(compiled.positiontup or ()) if compiled.positional else None
+            known = self._compiled[conn.dialect.name] = (str(compiled), order)
+        return known
+
+
+@dataclass(slots=True)
+class Tx:
+    """One unit of work's view of the transaction it shares."""
+
+    conn: Connection
+    hints: list[Hint] = field(default_factory=list)
+    _later: dict[Prepared, list[Mapping[str, object]]] = field(default_factory=dict)
+
+    def insert(self, statement: Prepared, row: Mapping[str, object]) -> None:
+        """Inserts a row with its like, in one go at the end of the transaction (or at `flush`)."""
+        self._later.setdefault(statement, []).append(row)
+
+    def flush(self) -> None:
+        """Makes what was inserted so far visible to reads within the transaction."""
+        for statement, rows in self._later.items():
+            statement.run(self.conn, rows)
+        self._later.clear()
+
+    def defer(self, *hints: Hint) -> None:
+        """Publishes hints once the transaction is committed."""
+        self.hints.extend(hints)
+
+
+@dataclass(slots=True)
+class _Unit:
+    work: Callable[[Tx], Any]
+    future: asyncio.Future[Any] | Future[Any]
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        return self.future.get_loop() if isinstance(self.future, asyncio.Future) else None
+
+
+Answer = tuple[_Unit, Any, MailcanaryError | None]
+
+
+def _answer(answers: Sequence[Answer]) -> None:
+    for unit, result, error in answers:
+        if unit.future.done():  # its waiter was cancelled; the work is done all the same
+            continue
+        if error is None:
+            unit.future.set_result(result)
+        else:
+            unit.future.set_exception(error)
+
+
+class Database:
+    """SQLite (the default) or PostgreSQL, with one writer.
+
+    Raises StoreError for whatever the database refuses; what was not committed did not happen.
+    """
+
+    def __init__(self, url: str, *, on_hints: Callable[[Sequence[Hint]], None] | None = None) -> None:
+        self.url = make_url(url)
+        self._engine = _create_engine(self.url)
+        self._on_hints = on_hints
+        self._queue: queue.SimpleQueue[_Unit | None] = queue.SimpleQueue()
+        self._readers = ThreadPoolExecutor(2, thread_name_prefix="store-read")
+        self._writer = threading.Thread(target=self._write_loop, name="store-write", daemon=True)
+        self._writer.start()
+
+    @property
+    def engine(self) -> Engine:
+        """The SQLAlchemy engine, for migrations."""
+        return self._engine
+
+    def subscribe(self, on_hints: Callable[[Sequence[Hint]], None]) -> None:
+        """Sets who hears of committed hints; called in the writer thread."""
+        self._on_hints = on_hints
+
+    async def write(self, work: Callable[[Tx], T]) -> T:
+        """Runs `work` in a transaction and returns once it is durable."""
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._queue.put(_Unit(work, future))
+        return await future
+
+    def write_now(self, work: Callable[[Tx], T]) -> T:
+        """The same for a caller without an event loop."""
+        future: Future[T] = Future()
+        self._queue.put(_Unit(work, future))
+        return future.result()
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """Runs `work` on a reader's connection, which sees the last commit."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self.read_now, work)
+
+    def read_now(self, work: Callable[[Connection], T]) -> T:
+        """The same for a caller without an event loop."""
+        try:
+            with self._engine.connect() as conn:
+                return work(conn)
+        except SQLAlchemyError as error:
+            raise _store_error(error) from error
+
+    def close(self) -> None:
+        """Commits what is queued and closes every connection."""
+        self._queue.put(None)
+        self._writer.join(timeout=30)
+        self._readers.shutdown(wait=True)
+        self._engine.dispose()
+
+    def _write_loop(self) -> None:
+        while (first := self._queue.get()) is not None:
+            batch, ended = self._gather(first)
+            self._commit(batch)
+            if ended:
+                return
+
+    def _gather(self, first: _Unit) -> tuple[list[_Unit], bool]:
+        batch = [first]
+        while len(batch) < BATCH:
+            try:
+                unit = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if unit is None:
+                return batch, True
+            batch.append(unit)
+        return batch, False
+
+    def _commit(self, batch: list[_Unit]) -> None:
+        try:
+            results = self._transaction([unit.work for unit in batch])
+        except Exception as error:
+            if len(batch) > 1:
+                for unit in batch:
+                    self._commit([unit])
+                return
+            self._deliver([(batch[0], None, _store_error(error))])
+            return
+        self._deliver([(unit, result, None) for unit, result in zip(batch, results, strict=True)])
+
+    @staticmethod
+    def _deliver(answers: Sequence[Answer]) -> None:
+        by_loop: dict[asyncio.AbstractEventLoop | None, list[Answer]] = {}
+        for answer in answers:
+            by_loop.setdefault(answer[0].loop, []).append(answer)
+        for loop, group in by_loop.items():
+            if loop is None:
+                _answer(group)
+            elif not loop.is_closed():
+                loop.call_soon_threadsafe(_answer, group)
+
+    def _transaction(self, works: Sequence[Callable[[Tx], Any]]) -> list[Any]:
+        with self._engine.connect() as conn:
+            conn = conn.execution_options(mailcanary_write=True)
+            with conn.begin():
+                tx = Tx(conn)
+                results = [work(tx) for work in works]
+                tx.flush()
+        if tx.hints and self._on_hints:
+            self._on_hints(tx.hints)
+        return results
+
+
+def _store_error(error: Exception) -> MailcanaryError:
+    if isinstance(error, MailcanaryError):
+        return error
+    origin = getattr(error, "orig", None)
+    return StoreError(str(origin or error))
+
+
+def _create_engine(url: URL) -> Engine:
+    if url.get_backend_name() == "sqlite":
+        return _sqlite_engine(url)
+    return sa.create_engine(url, pool_pre_ping=True)
+
+
+def _sqlite_engine(url: URL) -> Engine:
+    path = url.database
+    if not path or path == ":memory:":
+        raise StoreError("SQLite needs a file: an in-memory store would forget every intent")
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    if not Path(path).exists():
+        Path(path).touch(mode=0o600)
+    engine = sa.create_engine(url, connect_args={"timeout": 15.0, "check_same_thread": False})
+
+    @sa.event.listens_for(engine, "connect")
+    def _pragmas(raw: Any, _record: object) -> None:
+        raw.isolation_level = None  # BEGIN is ours to say, below
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=15000", "foreign_keys=ON"):
+            raw.execute(f"PRAGMA {pragma}")
+
+    @sa.event.listens_for(engine, "begin")
+    def _begin(conn: Connection) -> None:
+        immediate = conn.get_execution_options().get("mailcanary_write")
+        conn.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+    return engine
+
+
+def upsert(conn: Connection, table: sa.Table, keys: Sequence[str], row: Mapping[str, object]) -> None:
+    """INSERT ... ON CONFLICT (keys) DO UPDATE, in the dialect of the connection."""
+    from sqlalchemy.dialects import postgresql, sqlite
+
+    make = postgresql.insert if conn.dialect.name == "postgresql" else sqlite.insert
+    statement = make(table).values(**row)
+    changes = {name: statement.excluded[name] for name in row if name not in keys}
+    conn.execute(statement.on_conflict_do_update(index_elements=list(keys), set_=changes))

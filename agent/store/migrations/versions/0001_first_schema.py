@@ -1,0 +1,291 @@
+"""The first schema."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "agents",
+        sa.Column("holder", sa.String(length=64), nullable=False),
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("version", sa.String(length=32), nullable=False),
+        sa.Column("listen", sa.String(length=128), nullable=False),
+        sa.Column("started_at", sa.Float(), nullable=False),
+        sa.Column("heartbeat_at", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("holder", name=op.f("pk_agents")),
+    )
+    op.create_table(
+        "alerts",
+        sa.Column("key", sa.String(length=255), nullable=False),
+        sa.Column("status", sa.String(length=16), nullable=False),
+        sa.Column("severity", sa.String(length=16), nullable=False),
+        sa.Column("title", sa.Text(), nullable=False),
+        sa.Column("since", sa.Float(), nullable=False),
+        sa.Column("updated_at", sa.Float(), nullable=False),
+        sa.Column("body", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("key", name=op.f("pk_alerts")),
+    )
+    op.create_table(
+        "canaries",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("token", sa.String(length=96), nullable=False),
+        sa.Column("message_id", sa.String(length=255), nullable=False),
+        sa.Column("sender", sa.String(length=64), nullable=False),
+        sa.Column("seed", sa.String(length=64), nullable=False),
+        sa.Column("provider", sa.String(length=64), nullable=False),
+        sa.Column("round", sa.String(length=64), nullable=False),
+        sa.Column("created_at", sa.Float(), nullable=False),
+        sa.Column("created_monotonic", sa.Float(), nullable=False),
+        sa.Column("boot", sa.String(length=64), nullable=False),
+        sa.Column("deadline", sa.Float(), nullable=False),
+        sa.Column("late_after", sa.Float(), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("due_at", sa.Float(), nullable=True),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("retry_at", sa.Float(), nullable=True),
+        sa.Column("soft", sa.Boolean(), nullable=False),
+        sa.Column("accepted_at", sa.Float(), nullable=True),
+        sa.Column("accepted_monotonic", sa.Float(), nullable=True),
+        sa.Column("accepted_boot", sa.String(length=64), nullable=True),
+        sa.Column("reply", sa.JSON(), nullable=True),
+        sa.Column("stages", sa.JSON(), nullable=True),
+        sa.Column("placement", sa.String(length=16), nullable=True),
+        sa.Column("category", sa.String(length=32), nullable=False),
+        sa.Column("outcome", sa.String(length=8), nullable=True),
+        sa.Column("reason", sa.String(length=64), nullable=False),
+        sa.Column("settled_at", sa.Float(), nullable=True),
+        sa.Column("seen_at", sa.Float(), nullable=True),
+        sa.Column("latency", sa.Float(), nullable=True),
+        sa.Column("folder", sa.String(length=255), nullable=False),
+        sa.Column("late", sa.Boolean(), nullable=False),
+        sa.Column("duplicates", sa.Integer(), nullable=False),
+        sa.Column("verdicts", sa.JSON(), nullable=True),
+        sa.Column("evidence", sa.JSON(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_canaries")),
+        sa.UniqueConstraint("token", name=op.f("uq_canaries_token")),
+    )
+    with op.batch_alter_table("canaries", schema=None) as batch_op:
+        batch_op.create_index("ix_canaries_created_at", ["created_at"], unique=False)
+        batch_op.create_index("ix_canaries_due_at", ["due_at"], unique=False)
+        batch_op.create_index("ix_canaries_round", ["round"], unique=False)
+        batch_op.create_index("ix_canaries_route", ["sender", "seed", "created_at"], unique=False)
+        batch_op.create_index("ix_canaries_seed_created", ["seed", "created_at"], unique=False)
+
+    op.create_table(
+        "evaluator",
+        sa.Column("name", sa.String(length=32), nullable=False),
+        sa.Column("watermark", sa.Integer(), nullable=False),
+        sa.Column("state", sa.JSON(), nullable=False),
+        sa.Column("at", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_evaluator")),
+    )
+    op.create_table(
+        "leases",
+        sa.Column("resource", sa.String(length=128), nullable=False),
+        sa.Column("holder", sa.String(length=64), nullable=False),
+        sa.Column("epoch", sa.Integer(), nullable=False),
+        sa.Column("expires_at", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("resource", name=op.f("pk_leases")),
+    )
+    op.create_table(
+        "listings",
+        sa.Column("subject", sa.String(length=255), nullable=False),
+        sa.Column("zone", sa.String(length=255), nullable=False),
+        sa.Column("since", sa.Float(), nullable=False),
+        sa.Column("last_seen", sa.Float(), nullable=False),
+        sa.Column("delisted_at", sa.Float(), nullable=True),
+        sa.Column("codes", sa.JSON(), nullable=False),
+        sa.Column("meaning", sa.Text(), nullable=False),
+        sa.Column("txt", sa.Text(), nullable=False),
+        sa.Column("severity", sa.String(length=16), nullable=False),
+        sa.Column("delist_url", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("subject", "zone", "since", name=op.f("pk_listings")),
+    )
+    with op.batch_alter_table("listings", schema=None) as batch_op:
+        batch_op.create_index("ix_listings_delisted_at", ["delisted_at"], unique=False)
+
+    op.create_table(
+        "mailboxes",
+        sa.Column("seed", sa.String(length=64), nullable=False),
+        sa.Column("readable", sa.Boolean(), nullable=False),
+        sa.Column("reason", sa.String(length=64), nullable=False),
+        sa.Column("detail", sa.Text(), nullable=False),
+        sa.Column("since", sa.Float(), nullable=False),
+        sa.Column("scanned_at", sa.Float(), nullable=True),
+        sa.Column("state", sa.JSON(), nullable=True),
+        sa.PrimaryKeyConstraint("seed", name=op.f("pk_mailboxes")),
+    )
+    op.create_table(
+        "observations",
+        sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("at", sa.Float(), nullable=False),
+        sa.Column("kind", sa.String(length=32), nullable=False),
+        sa.Column("body", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_observations")),
+    )
+    op.create_table(
+        "outbox",
+        sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("key", sa.String(length=255), nullable=False),
+        sa.Column("receiver", sa.String(length=64), nullable=False),
+        sa.Column("created_at", sa.Float(), nullable=False),
+        sa.Column("due_at", sa.Float(), nullable=True),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("claimed_by", sa.String(length=64), nullable=True),
+        sa.Column("claimed_until", sa.Float(), nullable=True),
+        sa.Column("sent_at", sa.Float(), nullable=True),
+        sa.Column("gave_up_at", sa.Float(), nullable=True),
+        sa.Column("error", sa.Text(), nullable=False),
+        sa.Column("body", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_outbox")),
+    )
+    with op.batch_alter_table("outbox", schema=None) as batch_op:
+        batch_op.create_index("ix_outbox_due_at", ["due_at"], unique=False)
+        batch_op.create_index("ix_outbox_key", ["receiver", "key", "id"], unique=False)
+
+    op.create_table(
+        "paces",
+        sa.Column("name", sa.String(length=160), nullable=False),
+        sa.Column("free_at", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_paces")),
+    )
+    op.create_table(
+        "schedules",
+        sa.Column("name", sa.String(length=160), nullable=False),
+        sa.Column("due_at", sa.Float(), nullable=False),
+        sa.Column("last_at", sa.Float(), nullable=True),
+        sa.Column("count", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_schedules")),
+    )
+    with op.batch_alter_table("schedules", schema=None) as batch_op:
+        batch_op.create_index("ix_schedules_due_at", ["due_at"], unique=False)
+
+    op.create_table(
+        "senders",
+        sa.Column("sender", sa.String(length=64), nullable=False),
+        sa.Column("usable", sa.Boolean(), nullable=False),
+        sa.Column("detail", sa.Text(), nullable=False),
+        sa.Column("since", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("sender", name=op.f("pk_senders")),
+    )
+    op.create_table(
+        "settings",
+        sa.Column("key", sa.String(length=64), nullable=False),
+        sa.Column("value", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("key", name=op.f("pk_settings")),
+    )
+    op.create_table(
+        "sightings",
+        sa.Column("seed", sa.String(length=64), nullable=False),
+        sa.Column("folder", sa.String(length=255), nullable=False),
+        sa.Column("uidvalidity", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("uid", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("canary", sa.String(length=32), nullable=False),
+        sa.Column("seen_at", sa.Float(), nullable=False),
+        sa.Column("header", sa.LargeBinary(), nullable=True),
+        sa.Column("deleted_at", sa.Float(), nullable=True),
+        sa.PrimaryKeyConstraint("seed", "folder", "uidvalidity", "uid", name=op.f("pk_sightings")),
+    )
+    with op.batch_alter_table("sightings", schema=None) as batch_op:
+        batch_op.create_index("ix_sightings_canary", ["canary"], unique=False)
+        batch_op.create_index("ix_sightings_seen_at", ["seen_at"], unique=False)
+
+    op.create_table(
+        "silences",
+        sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("created_at", sa.Float(), nullable=False),
+        sa.Column("ends_at", sa.Float(), nullable=False),
+        sa.Column("author", sa.String(length=64), nullable=False),
+        sa.Column("comment", sa.Text(), nullable=False),
+        sa.Column("matchers", sa.JSON(), nullable=False),
+        sa.Column("expired_at", sa.Float(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_silences")),
+    )
+    op.create_table(
+        "token_keys",
+        sa.Column("id", sa.String(length=8), nullable=False),
+        sa.Column("key", sa.LargeBinary(), nullable=False),
+        sa.Column("created_at", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_token_keys")),
+    )
+    op.create_table(
+        "transitions",
+        sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("key", sa.String(length=255), nullable=False),
+        sa.Column("at", sa.Float(), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("severity", sa.String(length=16), nullable=False),
+        sa.Column("title", sa.Text(), nullable=False),
+        sa.Column("body", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_transitions")),
+    )
+    with op.batch_alter_table("transitions", schema=None) as batch_op:
+        batch_op.create_index("ix_transitions_at", ["at"], unique=False)
+        batch_op.create_index("ix_transitions_key", ["key", "at"], unique=False)
+
+    op.create_table(
+        "zones",
+        sa.Column("zone", sa.String(length=255), nullable=False),
+        sa.Column("resolver", sa.String(length=128), nullable=False),
+        sa.Column("healthy", sa.Boolean(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("since", sa.Float(), nullable=False),
+        sa.Column("swept_at", sa.Float(), nullable=False),
+        sa.Column("counts", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("zone", "resolver", name=op.f("pk_zones")),
+    )
+
+
+def downgrade() -> None:
+    op.drop_table("zones")
+    with op.batch_alter_table("transitions", schema=None) as batch_op:
+        batch_op.drop_index("ix_transitions_key")
+        batch_op.drop_index("ix_transitions_at")
+
+    op.drop_table("transitions")
+    op.drop_table("token_keys")
+    op.drop_table("silences")
+    with op.batch_alter_table("sightings", schema=None) as batch_op:
+        batch_op.drop_index("ix_sightings_seen_at")
+        batch_op.drop_index("ix_sightings_canary")
+
+    op.drop_table("sightings")
+    op.drop_table("settings")
+    op.drop_table("senders")
+    with op.batch_alter_table("schedules", schema=None) as batch_op:
+        batch_op.drop_index("ix_schedules_due_at")
+
+    op.drop_table("schedules")
+    op.drop_table("paces")
+    with op.batch_alter_table("outbox", schema=None) as batch_op:
+        batch_op.drop_index("ix_outbox_key")
+        batch_op.drop_index("ix_outbox_due_at")
+
+    op.drop_table("outbox")
+    op.drop_table("observations")
+    op.drop_table("mailboxes")
+    with op.batch_alter_table("listings", schema=None) as batch_op:
+        batch_op.drop_index("ix_listings_delisted_at")
+
+    op.drop_table("listings")
+    op.drop_table("leases")
+    op.drop_table("evaluator")
+    with op.batch_alter_table("canaries", schema=None) as batch_op:
+        batch_op.drop_index("ix_canaries_seed_created")
+        batch_op.drop_index("ix_canaries_route")
+        batch_op.drop_index("ix_canaries_round")
+        batch_op.drop_index("ix_canaries_due_at")
+        batch_op.drop_index("ix_canaries_created_at")
+
+    op.drop_table("canaries")
+    op.drop_table("alerts")
+    op.drop_table("agents")

@@ -1,0 +1,183 @@
+"""The small tables: settings, schedules, paces, mailboxes, senders, observations, agents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from agent.store.database import upsert
+from agent.store.tables import (
+    agents,
+    mailboxes,
+    observations,
+    paces,
+    schedules,
+    senders,
+    settings,
+    token_keys,
+)
+
+PAUSED = "paused"
+
+
+def setting(conn: Connection, key: str) -> Any:
+    """A setting's value, or None."""
+    row = conn.execute(sa.select(settings.c.value).where(settings.c.key == key)).first()
+    return row[0] if row else None
+
+
+def set_setting(conn: Connection, key: str, value: object) -> None:
+    """Writes a setting."""
+    upsert(conn, settings, ["key"], {"key": key, "value": value})
+
+
+def load_token_keys(conn: Connection) -> dict[str, bytes]:
+    """The HMAC keys by id, oldest first."""
+    rows = conn.execute(sa.select(token_keys).order_by(token_keys.c.created_at)).mappings()
+    return {row["id"]: row["key"] for row in rows}
+
+
+def add_token_key(conn: Connection, key_id: str, key: bytes, now: float) -> None:
+    """Adds an HMAC key; the newest one signs."""
+    conn.execute(sa.insert(token_keys).values(id=key_id, key=key, created_at=now))
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleRow:
+    """A schedule: when it is due next, how often it has run."""
+
+    name: str
+    due_at: float
+    last_at: float | None
+    count: int
+
+
+def schedule_rows(conn: Connection) -> dict[str, ScheduleRow]:
+    """Every schedule by name."""
+    rows = conn.execute(sa.select(schedules)).mappings()
+    return {row["name"]: ScheduleRow(**row) for row in rows}
+
+
+def due_schedules(conn: Connection, now: float, limit: int = 1000) -> list[ScheduleRow]:
+    """What has come due, oldest first."""
+    query = sa.select(schedules).where(schedules.c.due_at <= now).order_by(schedules.c.due_at).limit(limit)
+    return [ScheduleRow(**row) for row in conn.execute(query).mappings()]
+
+
+def next_schedule(conn: Connection) -> float | None:
+    """When the next schedule comes due."""
+    return cast("float | None", conn.execute(sa.select(sa.func.min(schedules.c.due_at))).scalar())
+
+
+def put_schedule(conn: Connection, name: str, due_at: float) -> None:
+    """Adds a schedule, or moves it."""
+    upsert(conn, schedules, ["name"], {"name": name, "due_at": due_at, "count": 0})
+
+
+def move_schedule(conn: Connection, row: ScheduleRow, due_at: float, ran_at: float | None) -> bool:
+    """Moves a schedule on by compare-and-swap. False where somebody else has run it."""
+    changes: dict[str, Any] = {"due_at": due_at}
+    if ran_at is not None:
+        changes |= {"last_at": ran_at, "count": row.count + 1}
+    done = conn.execute(
+        sa.update(schedules)
+        .where(schedules.c.name == row.name, schedules.c.count == row.count, schedules.c.due_at == row.due_at)
+        .values(**changes)
+    )
+    return done.rowcount == 1
+
+
+def drop_schedules(conn: Connection, names: Iterable[str]) -> None:
+    """Forgets schedules whose object left the config."""
+    for name in names:
+        conn.execute(sa.delete(schedules).where(schedules.c.name == name))
+
+
+def shift_times(conn: Connection, seconds: float) -> None:
+    """After a jump of the wall clock: moves every due time of ours by as much."""
+    from agent.store.tables import canaries
+
+    for table in (schedules, canaries):
+        conn.execute(
+            sa.update(table).where(table.c.due_at.is_not(None)).values(due_at=table.c.due_at + seconds)
+        )
+
+
+def pace(conn: Connection, name: str) -> float | None:
+    """A pace's free_at."""
+    row = conn.execute(sa.select(paces.c.free_at).where(paces.c.name == name)).first()
+    return float(row[0]) if row else None
+
+
+def set_pace(conn: Connection, name: str, free_at: float) -> None:
+    """Writes a pace's free_at."""
+    upsert(conn, paces, ["name"], {"name": name, "free_at": free_at})
+
+
+def set_mailbox(conn: Connection, seed: str, **changes: object) -> None:
+    """Writes a seed's state: readable, reason, detail, since, scanned_at, state."""
+    known = conn.execute(sa.select(mailboxes.c.seed).where(mailboxes.c.seed == seed)).first()
+    if known:
+        conn.execute(sa.update(mailboxes).where(mailboxes.c.seed == seed).values(**changes))
+        return
+    blank = {"readable": False, "reason": "starting", "detail": "", "since": 0.0}
+    conn.execute(sa.insert(mailboxes).values(seed=seed, **{**blank, **changes}))
+
+
+def mailbox_rows(conn: Connection) -> dict[str, Mapping[str, Any]]:
+    """Every seed's state by name."""
+    return {row["seed"]: dict(row) for row in conn.execute(sa.select(mailboxes)).mappings()}
+
+
+def set_sender(conn: Connection, sender: str, usable: bool, detail: str, now: float) -> bool:
+    """Writes whether a sender can submit. True where that changed."""
+    query = sa.select(senders.c.usable).where(senders.c.sender == sender)
+    row = conn.execute(query).first()
+    if row is not None and bool(row[0]) == usable:
+        return False
+    values = {"sender": sender, "usable": usable, "detail": detail, "since": now}
+    upsert(conn, senders, ["sender"], values)
+    return True
+
+
+def sender_rows(conn: Connection) -> dict[str, Mapping[str, Any]]:
+    """Every sender's state by name."""
+    return {row["sender"]: dict(row) for row in conn.execute(sa.select(senders)).mappings()}
+
+
+def observe(conn: Connection, at: float, kind: str, body: Mapping[str, object]) -> None:
+    """Leaves an observation for the evaluator: part of the commit of the result it comes from."""
+    conn.execute(sa.insert(observations), {"at": at, "kind": kind, "body": dict(body)})
+
+
+def observations_after(
+    conn: Connection, watermark: int, limit: int = 5000
+) -> list[tuple[int, str, Mapping[str, Any]]]:
+    """What the evaluator has not seen yet: (id, kind, body)."""
+    query = (
+        sa.select(observations.c.id, observations.c.kind, observations.c.body)
+        .where(observations.c.id > watermark)
+        .order_by(observations.c.id)
+        .limit(limit)
+    )
+    return [(row[0], row[1], row[2]) for row in conn.execute(query)]
+
+
+def set_agent(conn: Connection, row: Mapping[str, object]) -> None:
+    """Announces an agent, or its heartbeat."""
+    upsert(conn, agents, ["holder"], row)
+
+
+def agent_rows(conn: Connection, since: float) -> list[Mapping[str, Any]]:
+    """Agents with a heartbeat since then, newest first."""
+    query = sa.select(agents).where(agents.c.heartbeat_at >= since).order_by(agents.c.heartbeat_at.desc())
+    return [dict(row) for row in conn.execute(query).mappings()]
+
+
+def drop_agent(conn: Connection, holder: str) -> None:
+    """An agent that stopped in good order."""
+    conn.execute(sa.delete(agents).where(agents.c.holder == holder))

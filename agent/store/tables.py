@@ -1,0 +1,263 @@
+"""One schema for SQLite and PostgreSQL. Wall times are seconds since the epoch, UTC, as floats."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(column_0_label)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+settings = Table(
+    "settings",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("value", JSON, nullable=False),
+)
+
+token_keys = Table(
+    "token_keys",
+    metadata,
+    Column("id", String(8), primary_key=True),
+    Column("key", LargeBinary, nullable=False),
+    Column("created_at", Float, nullable=False),
+)
+
+agents = Table(
+    "agents",
+    metadata,
+    Column("holder", String(64), primary_key=True),
+    Column("name", String(64), nullable=False),
+    Column("version", String(32), nullable=False),
+    Column("listen", String(128), nullable=False),
+    Column("started_at", Float, nullable=False),
+    Column("heartbeat_at", Float, nullable=False),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("resource", String(128), primary_key=True),
+    Column("holder", String(64), nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("expires_at", Float, nullable=False),
+)
+
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("name", String(160), primary_key=True),
+    Column("due_at", Float, nullable=False),
+    Column("last_at", Float),
+    Column("count", Integer, nullable=False),
+    Index("ix_schedules_due_at", "due_at"),
+)
+
+paces = Table(
+    "paces",
+    metadata,
+    Column("name", String(160), primary_key=True),
+    Column("free_at", Float, nullable=False),
+)
+
+canaries = Table(
+    "canaries",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("token", String(96), nullable=False),
+    Column("message_id", String(255), nullable=False),
+    Column("sender", String(64), nullable=False),
+    Column("seed", String(64), nullable=False),
+    Column("provider", String(64), nullable=False),
+    Column("round", String(64), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("created_monotonic", Float, nullable=False),
+    Column("boot", String(64), nullable=False),
+    Column("deadline", Float, nullable=False),
+    Column("late_after", Float, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("due_at", Float),
+    Column("attempts", Integer, nullable=False),
+    Column("retry_at", Float),
+    Column("soft", Boolean, nullable=False),
+    Column("accepted_at", Float),
+    Column("accepted_monotonic", Float),
+    Column("accepted_boot", String(64)),
+    Column("reply", JSON),
+    Column("stages", JSON),
+    Column("placement", String(16)),
+    Column("category", String(32), nullable=False),
+    Column("outcome", String(8)),
+    Column("reason", String(64), nullable=False),
+    Column("settled_at", Float),
+    Column("seen_at", Float),
+    Column("latency", Float),
+    Column("folder", String(255), nullable=False),
+    Column("late", Boolean, nullable=False),
+    Column("duplicates", Integer, nullable=False),
+    Column("verdicts", JSON),
+    Column("evidence", JSON),
+    UniqueConstraint("token"),
+    Index("ix_canaries_due_at", "due_at"),
+    Index("ix_canaries_route", "sender", "seed", "created_at"),
+    Index("ix_canaries_seed_created", "seed", "created_at"),
+    Index("ix_canaries_created_at", "created_at"),
+    Index("ix_canaries_round", "round"),
+)
+
+sightings = Table(
+    "sightings",
+    metadata,
+    Column("seed", String(64), primary_key=True),
+    Column("folder", String(255), primary_key=True),
+    Column("uidvalidity", Integer, primary_key=True, autoincrement=False),
+    Column("uid", Integer, primary_key=True, autoincrement=False),
+    Column("canary", String(32), nullable=False),
+    Column("seen_at", Float, nullable=False),
+    Column("header", LargeBinary),
+    Column("deleted_at", Float),
+    Index("ix_sightings_canary", "canary"),
+    Index("ix_sightings_seen_at", "seen_at"),
+)
+
+mailboxes = Table(
+    "mailboxes",
+    metadata,
+    Column("seed", String(64), primary_key=True),
+    Column("readable", Boolean, nullable=False),
+    Column("reason", String(64), nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("since", Float, nullable=False),
+    Column("scanned_at", Float),
+    Column("state", JSON),
+)
+
+senders = Table(
+    "senders",
+    metadata,
+    Column("sender", String(64), primary_key=True),
+    Column("usable", Boolean, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("since", Float, nullable=False),
+)
+
+listings = Table(
+    "listings",
+    metadata,
+    Column("subject", String(255), primary_key=True),
+    Column("zone", String(255), primary_key=True),
+    Column("since", Float, primary_key=True),
+    Column("last_seen", Float, nullable=False),
+    Column("delisted_at", Float),
+    Column("codes", JSON, nullable=False),
+    Column("meaning", Text, nullable=False),
+    Column("txt", Text, nullable=False),
+    Column("severity", String(16), nullable=False),
+    Column("delist_url", Text, nullable=False),
+    Index("ix_listings_delisted_at", "delisted_at"),
+)
+
+zones = Table(
+    "zones",
+    metadata,
+    Column("zone", String(255), primary_key=True),
+    Column("resolver", String(128), primary_key=True),
+    Column("healthy", Boolean, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("since", Float, nullable=False),
+    Column("swept_at", Float, nullable=False),
+    Column("counts", JSON, nullable=False),
+)
+
+observations = Table(
+    "observations",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("at", Float, nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("body", JSON, nullable=False),
+)
+
+evaluator = Table(
+    "evaluator",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("watermark", Integer, nullable=False),
+    Column("state", JSON, nullable=False),
+    Column("at", Float, nullable=False),
+)
+
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("key", String(255), primary_key=True),
+    Column("status", String(16), nullable=False),
+    Column("severity", String(16), nullable=False),
+    Column("title", Text, nullable=False),
+    Column("since", Float, nullable=False),
+    Column("updated_at", Float, nullable=False),
+    Column("body", JSON, nullable=False),
+)
+
+transitions = Table(
+    "transitions",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("key", String(255), nullable=False),
+    Column("at", Float, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("severity", String(16), nullable=False),
+    Column("title", Text, nullable=False),
+    Column("body", JSON, nullable=False),
+    Index("ix_transitions_key", "key", "at"),
+    Index("ix_transitions_at", "at"),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("key", String(255), nullable=False),
+    Column("receiver", String(64), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("due_at", Float),
+    Column("attempts", Integer, nullable=False),
+    Column("claimed_by", String(64)),
+    Column("claimed_until", Float),
+    Column("sent_at", Float),
+    Column("gave_up_at", Float),
+    Column("error", Text, nullable=False),
+    Column("body", JSON, nullable=False),
+    Index("ix_outbox_due_at", "due_at"),
+    Index("ix_outbox_key", "receiver", "key", "id"),
+)
+
+silences = Table(
+    "silences",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("created_at", Float, nullable=False),
+    Column("ends_at", Float, nullable=False),
+    Column("author", String(64), nullable=False),
+    Column("comment", Text, nullable=False),
+    Column("matchers", JSON, nullable=False),
+    Column("expired_at", Float),
+)
