@@ -1,0 +1,346 @@
+"""A YAML file as a tree that knows the line and column of each key and value.
+
+Scalars stay text: the models decide what is a number or a truth value, so that `no`, `1e3` and `007` are what
+was written wherever text is wanted. Built from parser events with caps, so that depth, size and alias bombs
+end in an error and not in a stall.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import yaml
+
+from agent.config.problems import ConfigInvalid, Problem
+
+Path: TypeAlias = Sequence[str | int]
+
+MAX_BYTES = 8 * 1024 * 1024
+MAX_DEPTH = 50
+MAX_NODES = 1_000_000
+
+_STANDARD = "tag:yaml.org,2002:"
+_TAGS = {None, "!", *(_STANDARD + name for name in ("str", "int", "float", "bool", "null", "map", "seq"))}
+_NULLS = {"", "~", "null", "Null", "NULL"}
+_FAST = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(slots=True)
+class Node:
+    """One value. kind: scalar, list or mapping; line and column count from 1; size: nodes when expanded."""
+
+    kind: str
+    line: int
+    column: int
+    text: str | None = None
+    items: list[Node] = field(default_factory=list)
+    entries: dict[str, Entry] = field(default_factory=dict)
+    merges: list[Node] = field(default_factory=list)
+    size: int = 1
+    done: bool = False
+
+
+@dataclass(slots=True)
+class Entry:
+    """One key of a mapping, with the key's own place."""
+
+    line: int
+    column: int
+    value: Node
+
+
+class Stop(Exception):
+    """Reading the document ends here: what, right, line, column."""
+
+    def __init__(self, what: str, right: str, line: int, column: int) -> None:
+        super().__init__(what)
+        self.what, self.right, self.line, self.column = what, right, line, column
+
+
+class Document:
+    """A parsed file. Raises ConfigInvalid where it is not YAML at all; duplicate keys are in `problems`."""
+
+    def __init__(self, file: str, data: bytes, private: frozenset[str] = frozenset()) -> None:
+        """file: its name in messages; private: keys below which no key is told (they may be secrets)."""
+        self.file = file
+        self.problems: list[Problem] = []
+        self._private = private
+        try:
+            self.root = _Builder(self, _text(data)).build()
+        except Stop as stop:
+            problem = self.problem_at(stop.line, stop.column, stop.what, stop.right)
+            raise ConfigInvalid([*self.problems, problem]) from None
+
+    def problem_at(self, line: int, column: int, what: str, right: str) -> Problem:
+        """A problem of this file."""
+        return Problem(self.file, line, column, what, right)
+
+    def value(self) -> Any:
+        """The tree as dicts, lists, text and None."""
+        return plain(self.root)
+
+    def find(self, path: Path) -> Node | None:
+        """The value at the path, or None where there is none."""
+        node: Node | None = self.root
+        for step in path:
+            node = _child(node, step) if node is not None else None
+        return node
+
+    def position(self, path: Path, *, key: bool = False) -> tuple[int, int]:
+        """Line and column of the value at the path (of its key with key=True); of the nearest parent else."""
+        node, at = self.root, (self.root.line, self.root.column)
+        for step in path:
+            child = _child(node, step)
+            if child is None:
+                break
+            entry = node.entries.get(str(step)) if node.kind == "mapping" else None
+            at = (entry.line, entry.column) if key and entry else (child.line, child.column)
+            node = child
+        return at
+
+    def is_private(self, path: Path) -> bool:
+        """True where the path lies at or below a secret."""
+        return any(step in self._private for step in path)
+
+
+def _child(node: Node, step: str | int) -> Node | None:
+    if node.kind == "mapping":
+        entry = node.entries.get(str(step))
+        return entry.value if entry else None
+    if node.kind == "list" and isinstance(step, int) and step < len(node.items):
+        return node.items[step]
+    return None
+
+
+def plain(node: Node) -> Any:
+    """The node as dicts, lists, text and None."""
+    if node.kind == "mapping":
+        return {key: plain(entry.value) for key, entry in node.entries.items()}
+    if node.kind == "list":
+        return [plain(item) for item in node.items]
+    return node.text
+
+
+def _text(data: bytes) -> str:
+    if len(data) > MAX_BYTES:
+        raise Stop(f"longer than {MAX_BYTES // 2**20} MiB", "split the seeds over several agents", 1, 1)
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise Stop("written in UTF-16", "save the file as UTF-8", 1, 1)
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = data[: error.start]
+        start = before.rfind(b"\n") + 1
+        column = len(before[start:].decode("utf-8", "replace")) + 1
+        raise Stop("not UTF-8", "save the file as UTF-8", before.count(b"\n") + 1, column) from None
+
+
+class _Builder:
+    """Turns parser events into nodes without recursion."""
+
+    def __init__(self, document: Document, text: str) -> None:
+        self._document = document
+        self._text = text
+        self._anchors: dict[str, Node] = {}
+        self._open: list[tuple[Node, _Key | None]] = []
+        self._path: list[str] = []
+
+    def build(self) -> Node:
+        root: Node | None = None
+        for event in _events(self._text):
+            if isinstance(event, yaml.DocumentStartEvent) and root is not None:
+                raise Stop("a second document begins", "keep one document in the file", *_at(event))
+            node = self._take(event)
+            if node is not None and not self._open:
+                root = node
+        if root is None:
+            return Node("mapping", 1, 1)
+        if root.kind == "scalar" and root.text is None:
+            return Node("mapping", root.line, root.column)
+        return root
+
+    def _take(self, event: yaml.Event) -> Node | None:
+        """Returns the node that the event completes, if any."""
+        if isinstance(event, yaml.AliasEvent):
+            return self._place(self._alias(event))
+        if isinstance(event, yaml.ScalarEvent):
+            _check_tag(event)
+            text = None if event.implicit[0] and event.value in _NULLS else event.value
+            return self._place(self._node(event, "scalar", text))
+        if isinstance(event, yaml.CollectionStartEvent):
+            self._begin(event)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            return self._end()
+        return None
+
+    def _node(self, event: yaml.NodeEvent, kind: str, text: str | None = None) -> Node:
+        node = Node(kind, *_at(event), text=text, done=kind == "scalar")
+        if event.anchor is not None:
+            self._anchors[event.anchor] = node
+        return node
+
+    def _alias(self, event: yaml.AliasEvent) -> Node:
+        node = self._anchors.get(str(event.anchor))
+        if node is None:
+            raise Stop(
+                "an alias (`*`) of nothing named before",
+                "put text that begins with `*` in quotes",
+                *_at(event),
+            )
+        if not node.done:
+            raise Stop("an alias inside of what it stands for", "name a value that is complete", *_at(event))
+        return node
+
+    def _begin(self, event: yaml.CollectionStartEvent) -> None:
+        _check_tag(event)
+        if len(self._open) >= MAX_DEPTH:
+            raise Stop(f"nested deeper than {MAX_DEPTH}", "nothing here goes that deep", *_at(event))
+        kind = "mapping" if isinstance(event, yaml.MappingStartEvent) else "list"
+        if self._open and self._open[-1][0].kind == "mapping" and self._open[-1][1] is None:
+            raise Stop("a key that is not plain text", "write `key: value`", *_at(event))
+        self._open.append((self._node(event, kind), None))
+
+    def _end(self) -> Node:
+        node, _ = self._open.pop()
+        node.done = True
+        if node.kind == "mapping":
+            _merge(node)
+        return self._place(node)
+
+    def _place(self, node: Node) -> Node:
+        """Puts a complete node where it belongs: as the root, an item, a key or the value of a key."""
+        if not self._open:
+            return node
+        parent, key = self._open[-1]
+        if parent.kind == "list":
+            parent.items.append(node)
+        elif key is None:
+            self._open[-1] = (parent, _key(node))
+            return node
+        else:
+            self._open[-1] = (parent, None)
+            self._set(parent, key, node)
+        parent.size += node.size
+        if parent.size > MAX_NODES:
+            raise Stop("too large once its aliases are expanded", "use fewer aliases", node.line, node.column)
+        return node
+
+    def _set(self, parent: Node, key: _Key, value: Node) -> None:
+        if key.merge:
+            parent.merges.append(value)
+            return
+        seen = parent.entries.get(key.text)
+        if seen is None:
+            parent.entries[key.text] = Entry(key.line, key.column, value)
+            return
+        told = "" if self._inside_private() else f" `{key.text[:64]}`"
+        self._document.problems.append(
+            self._document.problem_at(
+                key.line,
+                key.column,
+                f"the key{told} is given twice",
+                f"keep one; the first is on line {seen.line}",
+            )
+        )
+
+    def _inside_private(self) -> bool:
+        return self._document.is_private([key.text for _, key in self._open if key is not None])
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    text: str
+    line: int
+    column: int
+    merge: bool
+
+
+def _key(node: Node) -> _Key:
+    if node.kind != "scalar":
+        raise Stop("a key that is not plain text", "write `key: value`", node.line, node.column)
+    return _Key(node.text or "", node.line, node.column, node.text == "<<")
+
+
+def _merge(node: Node) -> None:
+    """`<<: *base` (YAML 1.1 merge keys): the mapping's own keys win, then the earlier of several bases."""
+    for source in node.merges:
+        bases = source.items if source.kind == "list" else [source]
+        for base in bases:
+            if base.kind != "mapping":
+                raise Stop(
+                    "`<<` wants a mapping, or a list of them", "write `<<: *name`", source.line, source.column
+                )
+            for key, entry in base.entries.items():
+                node.entries.setdefault(key, entry)
+
+
+def _check_tag(event: yaml.ScalarEvent | yaml.CollectionStartEvent) -> None:
+    if event.tag not in _TAGS:
+        raise Stop(
+            "a tag (`!`)", "put text that begins with `!` in quotes; tags are not used here", *_at(event)
+        )
+
+
+def _at(event: yaml.Event) -> tuple[int, int]:
+    mark = event.start_mark
+    return (mark.line + 1, mark.column + 1) if mark else (1, 1)
+
+
+def _events(text: str) -> Iterator[yaml.Event]:
+    """Parser events. Errors come from the pure Python parser, so that they read the same on every machine."""
+    try:
+        yield from yaml.parse(text, Loader=_FAST)
+    except yaml.YAMLError:
+        try:
+            for _ in yaml.parse(text, Loader=yaml.SafeLoader):
+                pass
+        except yaml.YAMLError as error:
+            raise _syntax(error, text) from None
+        raise Stop("not YAML", "check the indentation and the quotes", 1, 1) from None
+
+
+# What PyYAML says holds bytes of the file, which may be a secret: only these words of ours are told.
+_SYNTAX = (
+    ("'\\t' that cannot start", "a tab where YAML wants spaces", "indent with spaces"),
+    ("that cannot start any token", "a character that begins no value", "put the value in quotes"),
+    (
+        "mapping values are not allowed",
+        "a second `:` in one line",
+        "put the value in quotes, or indent it below",
+    ),
+    ("could not find expected ':'", "a line that is not `key: value`", "add the colon, or indent the text"),
+    ("unexpected end of stream", "a quote that is never closed", "close it"),
+    (
+        "unknown escape character",
+        "a backslash escape that YAML does not have",
+        "use single quotes, or `\\\\`",
+    ),
+    (
+        "expected <block end>",
+        "the indentation does not match the lines above",
+        "indent what belongs together alike",
+    ),
+    ("expected ',' or '}'", "a `{` that is never closed", "close it with `}`"),
+    ("expected ',' or ']'", "a `[` that is never closed", "close it with `]`"),
+    (
+        "undefined tag handle",
+        "a tag (`!`)",
+        "put text that begins with `!` in quotes; tags are not used here",
+    ),
+)
+
+
+def _syntax(error: yaml.YAMLError, text: str) -> Stop:
+    if isinstance(error, yaml.reader.ReaderError):
+        before = text[: error.position]
+        column = error.position - (before.rfind("\n") + 1) + 1
+        return Stop("a control character", "remove it", before.count("\n") + 1, column)
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+    said = str(getattr(error, "problem", None) or "")
+    for sign, what, right in _SYNTAX:
+        if sign in said:
+            return Stop(what, right, line, column)
+    return Stop("not YAML", "check the indentation and the quotes", line, column)
