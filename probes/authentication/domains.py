@@ -1,0 +1,61 @@
+"""Domain names as mail writes them, made comparable; and the public-suffix view of who owns one."""
+
+from __future__ import annotations
+
+import re
+from functools import cache, lru_cache
+
+from publicsuffixlist import PublicSuffixList
+
+_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?\Z")
+
+
+@lru_cache(maxsize=4096)
+def normal_domain(text: str) -> str:
+    """Lower case, A-labels, no dots at the ends. What cannot be made so comes back lower-cased as it is."""
+    name = text.strip().strip(".").lower()
+    if name.isascii():
+        return name
+    try:
+        return name.encode("idna").decode("ascii").lower()
+    except UnicodeError:
+        return name
+
+
+def is_host_domain(name: str) -> bool:
+    """Whether a normalised name can be asked of DNS: letters, digits, hyphen, underscore, labels of 1 to 63,
+    253 in all.
+    """
+    if not name or len(name) > 253:
+        return False
+    return all(0 < len(label) < 64 and _LABEL.match(label) for label in name.split("."))
+
+
+def parents(name: str) -> list[str]:
+    """The names above a name, nearest first, down to the top-level domain."""
+    labels = name.split(".")
+    return [".".join(labels[start:]) for start in range(1, len(labels))]
+
+
+def is_below(name: str, ancestor: str) -> bool:
+    """Whether a name is the ancestor itself or stands below it."""
+    return name == ancestor or name.endswith("." + ancestor)
+
+
+@cache
+def _suffixes() -> PublicSuffixList:
+    return PublicSuffixList(accept_unknown=True)
+
+
+@lru_cache(maxsize=4096)
+def registrable(domain: str) -> str | None:
+    """The organizational domain by public suffix (RFC 7489 section 3.2), in the spelling given; None for a
+    suffix.
+    """
+    name = domain.lower()
+    if not name or name.startswith(".") or ".." in name:
+        return None
+    found = _suffixes().privatesuffix(normal_domain(name))
+    if not found:
+        return None
+    return ".".join(name.rstrip(".").split(".")[-(found.count(".") + 1) :])
