@@ -64,6 +64,14 @@ def read_size(value: object) -> int:
     return int(found[1]) * _SIZES[found[2]]
 
 
+def show_size(size: int) -> str:
+    """Bytes as the file writes them, in the largest binary unit that fits."""
+    for unit in ("GiB", "MiB", "KiB"):
+        if size >= _SIZES[unit] and size % _SIZES[unit] == 0:
+            return f"{size // _SIZES[unit]}{unit}"
+    return f"{size}B"
+
+
 def read_instant(value: object) -> float:
     """An RFC 3339 time with its offset as seconds since the epoch. Raises the pydantic error otherwise."""
     if isinstance(value, float):
@@ -236,12 +244,13 @@ def _text(check: Callable[[str], str]) -> Any:
     return AfterValidator(check)
 
 
+SIZE_PATTERN = r"^\d+ ?(B|KB|MB|GB|KiB|MiB|GiB)$"
 DURATION_PATTERN = r"^(\d+(\.\d+)?(ms|s|m|h|d|w))+$"
 _DURATION_SCHEMA = _text_schema(DURATION_PATTERN, "90s", "15m", "6h", "14d")
 
 DurationOrZero = Annotated[float, BeforeValidator(read_duration), _DURATION_SCHEMA]
 Duration = Annotated[float, BeforeValidator(read_duration), AfterValidator(_positive), _DURATION_SCHEMA]
-Size = Annotated[int, BeforeValidator(read_size), _text_schema(r"^\d+ ?(B|KB|MB|GB|KiB|MiB|GiB)$", "64KiB")]
+Size = Annotated[int, BeforeValidator(read_size), _text_schema(SIZE_PATTERN, "64KiB")]
 Instant = Annotated[
     float, BeforeValidator(read_instant), WithJsonSchema({"type": "string", "format": "date-time"})
 ]

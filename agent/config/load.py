@@ -15,6 +15,7 @@ from agent.config.checks import Finding, check
 from agent.config.document import MAX_BYTES, Document, Node
 from agent.config.explain import explain, private_keys, show_path
 from agent.config.models import Config, walk_secrets
+from agent.config.plan import over_the_caps
 from agent.config.problems import ConfigInvalid, Problem
 
 _PLANNED = ("senders", "seeds", "routes", "limits")
@@ -50,7 +51,10 @@ def parse(
     }
     problems = list(document.problems)
     config = _validate(document, raw, context, problems)
-    problems += _placed(document, check(raw))
+    findings = list(check(raw))
+    if not any(finding.path and finding.path[0] in _PLANNED for finding in findings):
+        findings += _over(config, raw, context)
+    problems += _placed(document, findings)
     if config is None or problems:
         raise ConfigInvalid(problems)
     return _finish(config, document, raw, require_secrets)
@@ -81,6 +85,16 @@ def _validate(
     except ValidationError as error:
         problems += explain(document, Config, error)
         return None
+
+
+def _over(config: Config | None, raw: Mapping[str, Any], context: dict[str, Any]) -> Iterator[Finding]:
+    """Whether the plan is over the caps; also of a file that is wrong, but elsewhere."""
+    if config is None:
+        try:
+            config = Config.model_validate({key: raw[key] for key in _PLANNED if key in raw}, context=context)
+        except ValidationError:
+            return
+    yield from over_the_caps(config)
 
 
 def _placed(document: Document, findings: Iterable[Finding]) -> Iterator[Problem]:
