@@ -1,0 +1,384 @@
+"""Authentication-Results (RFC 8601), ARC-Authentication-Results (RFC 8617) and Received-SPF (RFC 7208
+section 9.1).
+
+The grammar is read as providers write it: no authserv-id (Microsoft), the whole value as RFC 2047 encoded
+words, a trailing semicolon, unquoted values with slashes and colons, comments anywhere, policy inside
+comments. Structure is kept, departures from the standard are named in `defects`, nothing raises, and every
+character is looked at a bounded number of times.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from probes.headers.scan import decode_words
+
+MAX_TEXT = 32 * 1024
+MAX_RESULTS = 200
+MAX_COMMENT_DEPTH = 50
+
+_SPF = frozenset(("none", "pass", "fail", "softfail", "neutral", "policy", "temperror", "permerror"))
+REGISTERED: dict[str, frozenset[str]] = {
+    "dkim": _SPF - {"softfail"},
+    "spf": _SPF | {"hardfail"},
+    "dmarc": frozenset(("none", "pass", "fail", "temperror", "permerror")),
+    "arc": frozenset(("none", "pass", "fail")),
+}
+"""Registered results (RFC 8601 section 2.7, RFC 7489 section 11.1, RFC 8617 section 10.1). Others are kept
+as they come."""
+
+_RESULT = re.compile(r"([A-Za-z0-9_][\w-]*)\s*=\s*([A-Za-z0-9_][\w.-]*)(?=[\s;(]|$)")
+_PROPERTY = re.compile(
+    r"([A-Za-z][\w-]*)(?:\s*\.\s*([A-Za-z0-9_][\w.-]*))?\s*=\s*"
+    r"(?!(?:smtp|header|body|policy)\.[\w-]+\s*=)"
+    r"(?:\"((?:[^\"\\]|\\.)*+)\"(?!@)|([^\s;()\"]++)(?=[\s;(]|$))?"
+)
+_WORD = re.compile(r"[\w-]+")
+_DOTTED = re.compile(r"[\w.-]+")
+_VALUE = re.compile(r"(?:\"(?:[^\"\\]|\\.)*+\"|[^\s;()\"])++")
+_ID = re.compile(r"\"((?:[^\"\\]|\\.)*+)\"|[^\s;()=\"]++")
+_VERSION = re.compile(r"\d+")
+_INSTANCE = re.compile(r"\s*i\s*=\s*(\d{1,3})\s*(?:;|$)")
+_QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
+_FLAT_COMMENT = re.compile(r"\(([^()\\]*+)\)")
+_COMMENT_MARK = re.compile(r"[()\\]")
+_GAP = re.compile(r"\s*")
+_POLICY = re.compile(r"\b(p|sp|np|dis|pct|t|d|arc)=([A-Za-z0-9_.]+)")
+
+
+class Property(NamedTuple):
+    """One propspec: `smtp.mailfrom=x` is type "smtp", name "mailfrom"; Microsoft's bare `action=none` has
+    type ""."""
+
+    type: str
+    name: str
+    value: str
+
+    @property
+    def key(self) -> str:
+        """The name as written on the wire, e.g. "smtp.mailfrom"."""
+        return f"{self.type}.{self.name}" if self.type else self.name
+
+
+class MethodResult(NamedTuple):
+    """One resinfo: method, its version, result (lower case), reason, properties in order, comments in
+    order."""
+
+    method: str
+    version: int
+    result: str
+    reason: str | None
+    properties: tuple[Property, ...]
+    comments: tuple[str, ...]
+
+    def get(self, key: str) -> str | None:
+        """The value of the first property of that name ("header.from"), or None."""
+        for item in self.properties:
+            if item.key == key:
+                return item.value
+        return None
+
+    @property
+    def policy(self) -> dict[str, str]:
+        """What comments say of policy, lower case: `dmarc=pass (p=REJECT sp=NONE dis=NONE)` gives p, sp,
+        dis."""
+        found: dict[str, str] = {}
+        for comment in self.comments:
+            for key, value in _POLICY.findall(comment[:1000]):
+                found.setdefault(key, value.lower())
+        return found
+
+
+class AuthenticationResults(NamedTuple):
+    """One header. authserv_id is "" where none is written; instance is the `i=` of an ARC set, else None."""
+
+    authserv_id: str
+    version: int
+    methods: tuple[MethodResult, ...]
+    comments: tuple[str, ...]
+    defects: tuple[str, ...]
+    instance: int | None = None
+
+
+def parse_authentication_results(text: str, *, arc: bool = False) -> AuthenticationResults:
+    """Reads the value of one field. `arc`: it is an ARC-Authentication-Results, which starts with `i=n;`.
+
+    Never raises; what could not be read is left out and told in `defects`.
+    """
+    return _Reader(text, arc).read()
+
+
+class _Reader:
+    """Walks once from left to right; `at` only ever grows."""
+
+    def __init__(self, text: str, arc: bool) -> None:
+        self.defects: list[str] = []
+        self.methods: list[MethodResult] = []
+        self.comments: list[str] = []
+        self.arc = arc
+        if "=?" in text:
+            text = decode_words(text)
+            self.defects.append("encoded words")
+        if len(text) > MAX_TEXT:
+            text = text[:MAX_TEXT]
+            self.defects.append("too long")
+        self.text = text
+        self.size = len(text)
+        self.at = 0
+
+    def read(self) -> AuthenticationResults:
+        instance = self.read_instance() if self.arc else None
+        authserv_id, version = self.read_id()
+        head = tuple(self.comments)
+        while self.at < self.size and len(self.methods) < MAX_RESULTS:
+            self.read_resinfo()
+        if not self.methods and not authserv_id:
+            self.defects.append("nothing in it")
+        return AuthenticationResults(
+            authserv_id, version, tuple(self.methods), head, tuple(self.defects), instance
+        )
+
+    def read_instance(self) -> int | None:
+        found = _INSTANCE.match(self.text)
+        if found is None:
+            self.defects.append("no instance")
+            return None
+        self.at = found.end()
+        return int(found[1])
+
+    def read_id(self) -> tuple[str, int]:
+        """authserv-id [ CFWS version ], up to and with the semicolon. `method=result` first means there is
+        none."""
+        self.skip()
+        start = self.at
+        found = _ID.match(self.text, start)
+        if found is None:
+            if self.peek() == ";":
+                self.at += 1
+            self.defects.append("no authserv-id")
+            return "", 1
+        self.at = found.end()
+        self.skip()
+        if self.peek() in "=/" and self.at < self.size:
+            self.at = start
+            self.comments.clear()
+            self.defects.append("no authserv-id")
+            return "", 1
+        quoted = found[1] is not None
+        name = _unquote(found[1]) if quoted else found[0]
+        if not quoted and not name.isascii():
+            self.defects.append("authserv-id not ASCII")
+        version = self.read_version()
+        self.end_of_item("authserv-id")
+        return name, version
+
+    def read_version(self) -> int:
+        found = _VERSION.match(self.text, self.at)
+        if found is None:
+            return 1
+        self.at = found.end()
+        self.skip()
+        return int(found[0][:6])
+
+    def read_resinfo(self) -> None:
+        self.comments = []
+        self.skip()
+        if self.at >= self.size:
+            self.defects.append("trailing semicolon")
+            return
+        fast = _RESULT.match(self.text, self.at)
+        if fast is not None:
+            method, version, result = fast[1], 1, fast[2]
+            self.at = fast.end()
+        else:
+            slow = self.read_method()
+            if slow is None:
+                return
+            method, version, result = slow
+        properties, reason = self.read_properties()
+        item = MethodResult(
+            method.lower(), version, result.lower(), reason, tuple(properties), tuple(self.comments)
+        )
+        self.methods.append(item)
+        if item.result not in REGISTERED.get(item.method, (item.result,)):
+            self.defects.append(f"{item.method} knows no result {result[:40]!r}")
+
+    def read_method(self) -> tuple[str, int, str] | None:
+        """method [ CFWS "/" CFWS version ] CFWS "=" CFWS result, with comments anywhere; "none" alone is
+        no-result."""
+        method = self.word(_WORD)
+        if method is None:
+            self.junk("no method")
+            return None
+        version = 1
+        if self.sign("/"):
+            version = int((self.word(_VERSION) or "1")[:6])
+        if not self.sign("="):
+            if method.lower() != "none" or self.peek() not in ";":
+                self.defects.append(f"no result after {method[:40]!r}")
+            self.end_of_item("none")
+            return None
+        result = self.word(_WORD)
+        if result is None:
+            self.junk(f"no result after {method[:40]!r}")
+            return None
+        return method, version, result
+
+    def read_properties(self) -> tuple[list[Property], str | None]:
+        found: list[Property] = []
+        reason: str | None = None
+        text, match = self.text, _PROPERTY.match
+        while True:
+            self.skip()
+            if self.at >= self.size:
+                return found, reason
+            if text[self.at] == ";":
+                self.at += 1
+                if self.at >= self.size:
+                    self.defects.append("trailing semicolon")
+                return found, reason
+            fast = match(text, self.at)
+            if fast is not None and (fast.end() == self.size or text[fast.end()] in " ;\t\r\n"):
+                kind, name, quoted, plain = fast.groups()
+                value = _unquote(quoted) if quoted is not None else (plain or "")
+                self.at = fast.end()
+            else:
+                slow = self.read_property()
+                if slow is None:
+                    continue
+                kind, name, value = slow
+            if name is None:
+                kind, name = "", kind
+                if name.lower() == "reason":
+                    reason = value
+                    continue
+                self.defects.append(f"property {name[:40]!r} without a type")
+            found.append(Property(kind.lower(), name.lower(), value))
+
+    def read_property(self) -> tuple[str, str | None, str] | None:
+        kind = self.word(_WORD)
+        if kind is None:
+            self.junk("no property")
+            return None
+        name = self.word(_DOTTED) if self.sign(".") else None
+        if not self.sign("="):
+            self.defects.append(f"no value after {kind[:40]!r}")
+            return None
+        return kind, name, _unquote_all(self.word(_VALUE) or "")
+
+    def word(self, pattern: re.Pattern[str]) -> str | None:
+        self.skip()
+        found = pattern.match(self.text, self.at)
+        if found is None:
+            return None
+        self.at = found.end()
+        return found[0]
+
+    def sign(self, sign: str) -> bool:
+        self.skip()
+        if self.peek() != sign:
+            return False
+        self.at += 1
+        return True
+
+    def peek(self) -> str:
+        return self.text[self.at : self.at + 1]
+
+    def junk(self, why: str) -> None:
+        """Steps over one thing that fits nowhere."""
+        self.defects.append(why)
+        self.at += 1
+
+    def end_of_item(self, of: str) -> None:
+        """Steps over the semicolon; what stands before it and does not belong there is a defect."""
+        self.skip()
+        if self.peek() == ";":
+            self.at += 1
+            return
+        if self.at < self.size:
+            self.defects.append(f"more after {of}")
+            while self.at < self.size and self.peek() != ";":
+                self.at += 1
+                self.skip()
+            self.at += 1
+
+    def skip(self) -> None:
+        """Steps over white space and comments, and keeps the comments."""
+        text = self.text
+        while True:
+            found = _GAP.match(text, self.at)
+            assert found is not None
+            self.at = found.end()
+            if self.at >= self.size:
+                return
+            if text[self.at] == ")":
+                self.defects.append("a parenthesis that closes nothing")
+                self.at += 1
+            elif text[self.at] == "(":
+                flat = _FLAT_COMMENT.match(text, self.at)
+                if flat is not None:
+                    self.comments.append(flat[1])
+                    self.at = flat.end()
+                else:
+                    self.comment()
+            else:
+                return
+
+    def comment(self) -> None:
+        """A comment with others in it, or with quoted pairs, or without an end (it then holds all the
+        rest)."""
+        depth, start, at = 0, self.at + 1, self.at
+        while found := _COMMENT_MARK.search(self.text, at):
+            at = found.end()
+            mark = found[0]
+            if mark == "\\":
+                at += 1
+            elif mark == "(":
+                depth += 1
+            else:
+                depth -= 1
+                if depth == 0:
+                    self.comments.append(self.text[start : at - 1])
+                    self.at = at
+                    return
+        self.defects.append("a comment without an end")
+        self.comments.append(self.text[start:])
+        self.at = self.size
+
+
+def _unquote(text: str) -> str:
+    return _QUOTED_PAIR.sub(r"\1", text) if "\\" in text else text
+
+
+def _unquote_all(text: str) -> str:
+    """`"a b"@example.org` is the address it means: quotes off around a whole value, kept inside one."""
+    if len(text) > 1 and text[0] == text[-1] == '"' and '"' not in text[1:-1].replace('\\"', ""):
+        return _unquote(text[1:-1])
+    return text
+
+
+_SPF_WORD = re.compile(r"\s*([A-Za-z]+)")
+_SPF_PAIR = re.compile(r"([A-Za-z][\w.-]*)\s*=\s*(?:\"((?:[^\"\\]|\\.)*+)\"|([^\s;\"]*+))")
+_SPF_PROPERTIES = {
+    "envelope-from": ("smtp", "mailfrom"),
+    "helo": ("smtp", "helo"),
+    "client-ip": ("smtp", "remote-ip"),
+}
+
+
+def parse_received_spf(text: str) -> MethodResult | None:
+    """A Received-SPF as if it were an `spf=` of Authentication-Results; None where it has no result word."""
+    text = text[:MAX_TEXT]
+    found = _SPF_WORD.match(text)
+    if found is None:
+        return None
+    reader = _Reader(text, False)
+    reader.at = found.end()
+    reader.skip()
+    properties = []
+    for match in _SPF_PAIR.finditer(reader.text, reader.at):
+        key, quoted, plain = match.groups()
+        kind, name = _SPF_PROPERTIES.get(key.lower(), ("", key.lower()))
+        properties.append(Property(kind, name, _unquote(quoted) if quoted is not None else plain.strip("<>")))
+    return MethodResult("spf", 1, found[1].lower(), None, tuple(properties), tuple(reader.comments))

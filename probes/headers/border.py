@@ -1,0 +1,75 @@
+"""Finds the provider's block of a header: from the top down to its border Received, and what it writes right
+below.
+
+The search runs from the top, where only the provider can write, and stops at the first hop that does not
+fit. What the message brought along lies below the true border, so it is never reached, whatever it claims.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from probes.headers.received import Hop, is_loopback
+from probes.headers.scan import Field
+from probes.headers.trust import TrustRule, matches
+
+
+class Block(NamedTuple):
+    """The provider's own part. border: index of the field, None where it was not found (nothing is trusted
+    then); hop: the same counted in hops; below: indexes of the fields under the border that are the
+    provider's too; why: in words, when there is no border."""
+
+    border: int | None
+    hop: int | None
+    below: frozenset[int]
+    why: str
+
+    def holds(self, index: int) -> bool:
+        """Whether the provider wrote the field at that index."""
+        return self.border is not None and (index <= self.border or index in self.below)
+
+
+def find_block(fields: Sequence[Field], hops: Sequence[tuple[int, Hop]], rule: TrustRule) -> Block:
+    """hops: the Received fields with their index among the fields, from the top down."""
+    number, why = _border(hops, rule)
+    if number is None:
+        return Block(None, None, frozenset(), why)
+    index = hops[number][0]
+    return Block(index, number, _below(fields, index, rule), "")
+
+
+def _border(hops: Sequence[tuple[int, Hop]], rule: TrustRule) -> tuple[int | None, str]:
+    for number, (_, hop) in enumerate(hops):
+        by = hop.by or ""
+        if not rule.border:
+            if not hop.local_delivery:
+                return number, ""
+        elif matches(by, rule.border):
+            return _last_repeat(hops, number, rule) if rule.border_repeats else number, ""
+        elif "from" in hop.clauses and not (rule.inside(by) and rule.inside(hop.from_name or "")):
+            return None, f"the hop by {by[:80] or '?'} is not one of {rule.name or 'the provider'}"
+    return None, "no Received of the provider in it"
+
+
+def _last_repeat(hops: Sequence[tuple[int, Hop]], number: int, rule: TrustRule) -> int:
+    while (
+        is_loopback(hops[number][1].ip)
+        and number + 1 < len(hops)
+        and matches(hops[number][1].from_name or "", rule.border)
+        and matches(hops[number + 1][1].by or "", rule.border)
+    ):
+        number += 1
+    return number
+
+
+def _below(fields: Sequence[Field], border: int, rule: TrustRule) -> frozenset[int]:
+    found: list[int] = []
+    names = list(rule.below_names)
+    for index in range(border + 1, min(border + 1 + rule.below_border, len(fields))):
+        name = fields[index].name
+        if name not in names:
+            break
+        del names[: names.index(name) + 1]
+        found.append(index)
+    return frozenset(found)

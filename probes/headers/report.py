@@ -1,0 +1,268 @@
+"""A header as evidence: what the seed's own provider says of a message, and how the message travelled.
+
+An authentication verdict counts only from a field inside the provider's block that carries its authserv-id.
+The topmost match counts; two that contradict each other on a method make that method ambiguous (DESIGN
+section 2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from probes.headers.authres import (
+    AuthenticationResults,
+    MethodResult,
+    parse_authentication_results,
+    parse_received_spf,
+)
+from probes.headers.border import Block, find_block
+from probes.headers.received import Hop, Timing, parse_received, timing
+from probes.headers.scan import Field, Header, scan
+from probes.headers.trust import COMMON_MARKS, ContaminationMark, TrustRule
+from probes.headers.verdicts import FIREWALLED, READERS, ProviderVerdict, VerdictField, decode_verdicts
+
+MAX_HOPS = 200
+MAX_RESULTS_HEADERS = 100
+MAX_RESULTS_BYTES = 96 * 1024
+
+_RESULTS = frozenset(("authentication-results", "arc-authentication-results"))
+_MARK_NAMES = frozenset(mark.header for mark in COMMON_MARKS)
+_CROSS_CHECKED = frozenset(("spf", "dkim", "dmarc"))
+
+
+class ResultsHeader(NamedTuple):
+    """One field with results. header: its name, lower case; position: among the fields; trusted: the provider
+    wrote it; why: in words, when it is not trusted; ambiguous: methods on which trusted ones contradict each
+    other."""
+
+    header: str
+    position: int
+    results: AuthenticationResults
+    trusted: bool
+    why: str
+    ambiguous: frozenset[str]
+
+
+class MethodVerdict(NamedTuple):
+    """What the provider says of one method. result: the topmost; ambiguous: another of its fields
+    contradicts it, so that it must be taken as unknown; detail: the result with its properties; header:
+    where it stands."""
+
+    method: str
+    result: str
+    ambiguous: bool
+    detail: MethodResult
+    header: str
+
+    @property
+    def settled(self) -> str | None:
+        """The result, or None where it is ambiguous."""
+        return None if self.ambiguous else self.result
+
+
+@dataclass
+class HeaderReport:
+    """All that a header says.
+
+    fields: as they stand; block: the provider's part; results: every field with authentication results,
+    trusted or not; authentication: the provider's verdict by method, nothing else ever gets in there; hops:
+    newest first; contamination: why a result of this seed is void; cut: a cap was reached and the rest was
+    not read.
+    """
+
+    fields: list[Field]
+    block: Block
+    results: list[ResultsHeader]
+    authentication: dict[str, MethodVerdict]
+    hops: list[Hop]
+    contamination: tuple[str, ...]
+    cut: bool
+    body: int
+    trust: TrustRule
+
+    @property
+    def border(self) -> Hop | None:
+        """The hop by which the message came in from outside, as the provider saw it."""
+        return None if self.block.hop is None else self.hops[self.block.hop]
+
+    @cached_property
+    def timing(self) -> Timing:
+        """Delays, skew, the slow hop and those in clear."""
+        return timing(self.hops)
+
+    @cached_property
+    def verdict(self) -> ProviderVerdict | None:
+        """What the provider's filter said, from fields that only it can have written. Where there is no
+        border (a fragment of a header) all are read, and the verdict says that it is not trusted."""
+        return decode_verdicts(self._verdict_fields())
+
+    def _verdict_fields(self) -> Iterable[VerdictField]:
+        anywhere = self.trust.verdicts_anywhere
+        for index, item in enumerate(self.fields):
+            if item.name not in READERS:
+                continue
+            held = self.block.holds(index) or (anywhere and item.name in FIREWALLED)
+            if held or self.block.border is None:
+                yield VerdictField(item.name, item.text, held)
+
+    def first(self, name: str) -> str | None:
+        """The text of the topmost field of that name (lower case), or None."""
+        for item in self.fields:
+            if item.name == name:
+                return item.text
+        return None
+
+
+def read_headers(raw: bytes, trust: TrustRule) -> HeaderReport:
+    """Reads the header of a message, or a header alone. Linear time, never raises, looks at no body."""
+    return read_fields(scan(raw), trust)
+
+
+def read_fields(header: Header, trust: TrustRule) -> HeaderReport:
+    """The same for a header that was split already, so that several trust rules can be tried on it."""
+    fields = header.fields
+    hops: list[tuple[int, Hop]] = []
+    told: list[int] = []
+    for index, item in enumerate(fields):
+        name = item.name
+        if name == "received":
+            if len(hops) < MAX_HOPS:
+                hops.append((index, parse_received(item.raw)))
+        elif name in _RESULTS or name == "received-spf":
+            told.append(index)
+    block = find_block(fields, hops, trust)
+    results = _read_results(fields, told, block, trust)
+    authentication = _authentication(results)
+    results = [_mark(item, authentication) for item in results]
+    return HeaderReport(
+        fields,
+        block,
+        results,
+        authentication,
+        [hop for _, hop in hops],
+        _contamination(fields, block, trust),
+        header.cut,
+        header.body,
+        trust,
+    )
+
+
+def _read_results(
+    fields: list[Field], told: list[int], block: Block, trust: TrustRule
+) -> list[ResultsHeader]:
+    found: list[ResultsHeader] = []
+    budget = MAX_RESULTS_BYTES
+    for index in told[:MAX_RESULTS_HEADERS]:
+        item = fields[index]
+        budget -= len(item.raw)
+        if budget < 0:
+            break
+        text = item.text
+        if item.name == "received-spf":
+            spf = parse_received_spf(text)
+            results = AuthenticationResults(
+                (spf and spf.get("receiver")) or "", 1, (spf,) if spf else (), (), ()
+            )
+        else:
+            results = parse_authentication_results(text, arc=item.name[0:3] == "arc")
+        why = _distrust(item.name, index, results, block, trust)
+        found.append(ResultsHeader(item.name, index, results, not why, why, frozenset()))
+    return found
+
+
+def _distrust(name: str, index: int, results: AuthenticationResults, block: Block, trust: TrustRule) -> str:
+    """Why this field does not count; "" where it does."""
+    if block.border is None:
+        return block.why
+    if not block.holds(index):
+        return "it stands below what the provider writes: the message brought it along"
+    if name == "received-spf":
+        return ""
+    if not trust.owns(results.authserv_id):
+        return f"authserv-id {results.authserv_id[:80]!r} is not the provider's"
+    return ""
+
+
+def _authentication(results: list[ResultsHeader]) -> dict[str, MethodVerdict]:
+    """The topmost trusted Authentication-Results on each method; Received-SPF and the provider's own ARC
+    copy only where it has none, and as a second opinion."""
+    verdicts: dict[str, MethodVerdict] = {}
+    for rank in ("authentication-results", "arc-authentication-results", "received-spf"):
+        for item in results:
+            if item.trusted and item.header == rank:
+                _take(verdicts, item, rank)
+    return verdicts
+
+
+def _take(verdicts: dict[str, MethodVerdict], item: ResultsHeader, rank: str) -> None:
+    for method, chosen, contradicted in _by_method(item.results.methods):
+        known = verdicts.get(method)
+        if known is None:
+            verdicts[method] = MethodVerdict(method, chosen.result, contradicted, chosen, item.header)
+        elif known.result != chosen.result and _comparable(method, rank, chosen):
+            verdicts[method] = known._replace(ambiguous=True)
+
+
+def _comparable(method: str, rank: str, second: MethodResult) -> bool:
+    """Whether a second opinion speaks of the same thing. Received-SPF may be about the HELO identity; an ARC
+    copy may hold a local `arc` result of its own."""
+    if rank == "received-spf":
+        return (second.get("identity") or "mailfrom").lower() == "mailfrom"
+    return rank == "authentication-results" or method in _CROSS_CHECKED
+
+
+def _by_method(methods: tuple[MethodResult, ...]) -> Iterable[tuple[str, MethodResult, bool]]:
+    """Per method of one field: the result that stands for it, and whether the field contradicts itself on it.
+
+    Several DKIM results are several signatures: one that passes is a pass (RFC 6376 section 6.1). Of several
+    SPF results the one on MAIL FROM counts.
+    """
+    groups: dict[str, list[MethodResult]] = {}
+    for item in methods:
+        groups.setdefault(item.method, []).append(item)
+    for method, group in groups.items():
+        chosen = group[0]
+        if len(group) == 1:
+            yield method, chosen, False
+        elif method == "dkim":
+            yield method, next((item for item in group if item.result == "pass"), chosen), False
+        elif method == "spf":
+            about = [item for item in group if item.get("smtp.mailfrom") is not None] or group
+            yield method, about[0], len({item.result for item in about}) > 1
+        else:
+            yield method, chosen, len({item.result for item in group}) > 1
+
+
+def _mark(item: ResultsHeader, authentication: dict[str, MethodVerdict]) -> ResultsHeader:
+    if not item.trusted:
+        return item
+    doubtful = frozenset(
+        result.method for result in item.results.methods if authentication[result.method].ambiguous
+    )
+    return item._replace(ambiguous=doubtful) if doubtful else item
+
+
+def _contamination(fields: list[Field], block: Block, trust: TrustRule) -> tuple[str, ...]:
+    """Marks that the seed skipped filtering, where the provider can have set them; all of them without a
+    border."""
+    marks: tuple[ContaminationMark, ...] = COMMON_MARKS + trust.contamination
+    names = (
+        _MARK_NAMES.union(mark.header for mark in trust.contamination) if trust.contamination else _MARK_NAMES
+    )
+    found: list[str] = []
+    for index, item in enumerate(fields):
+        name = item.name
+        if name not in names:
+            continue
+        if not (
+            block.border is None or block.holds(index) or (trust.verdicts_anywhere and name in FIREWALLED)
+        ):
+            continue
+        text = item.text.lower()
+        if name == "x-forefront-antispam-report" and "dir:out" in text:
+            continue
+        found.extend(mark.meaning for mark in marks if mark.header == name and mark.contains in text)
+    return tuple(dict.fromkeys(found))

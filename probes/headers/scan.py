@@ -1,0 +1,129 @@
+"""The header of a message as a list of fields, in linear time and whatever the bytes are.
+
+RFC 5322 section 2.2 describes what is expected. What arrives is worse: bare CR and NUL, lines without a
+colon, white space before it, a leading mbox "From " line, megabytes. Nothing raises, and nothing is looked
+at twice.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import quopri
+import re
+from typing import NamedTuple
+
+MAX_HEADER_BYTES = 256 * 1024
+"""What lies beyond is not read: real headers stay below 100 KiB, and what a provider writes is on top."""
+MAX_FIELDS = 2_000
+MAX_FIELD_BYTES = 64 * 1024
+
+_FIELD_BREAK = re.compile(rb"\r?\n(?![ \t])")
+_NAME = re.compile(rb"[!-9;-~]{1,200}[ \t]*:")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_ENCODED_WORD = re.compile(r"=\?([^?\s]{1,60})\?([bBqQ])\?([^?\s]{0,4000})\?=")
+_BETWEEN_ENCODED = re.compile(r"(\?=)[ \t\r\n]+(?==\?)")
+
+
+class Field(NamedTuple):
+    """One header field: its name in lower case and its value as it came, folds and all."""
+
+    name: str
+    raw: bytes
+
+    @property
+    def text(self) -> str:
+        """The value unfolded, every run of white space one blank (RFC 5322 section 2.2.3)."""
+        return unfold(self.raw)
+
+
+class Header(NamedTuple):
+    """The fields from the top down; `body` is the offset at which the body starts, `cut` that a cap was
+    reached, `odd_lines` how many lines were neither a field nor a continuation (they are left out)."""
+
+    fields: list[Field]
+    body: int
+    cut: bool
+    odd_lines: int
+
+
+def scan(raw: bytes) -> Header:
+    """Splits the header off `raw` (a message or a header alone) into fields. Linear time, never raises."""
+    start = _start(raw)
+    end, body = _extent(raw, start)
+    cut = end - start > MAX_HEADER_BYTES
+    if cut:
+        end = start + MAX_HEADER_BYTES
+    lines = _FIELD_BREAK.split(raw[start:end], MAX_FIELDS)
+    if len(lines) > MAX_FIELDS:
+        cut = True
+        lines.pop()
+    fields: list[Field] = []
+    odd = 0
+    match = _NAME.match
+    for line in lines:
+        found = match(line)
+        if found is None:
+            odd += bool(line.strip())
+            continue
+        at = found.end()
+        name = line[: at - 1].rstrip().lower().decode("ascii")
+        if len(line) > MAX_FIELD_BYTES:
+            line, cut = line[:MAX_FIELD_BYTES], True
+        fields.append(Field(name, line[at:]))
+    return Header(fields, body, cut, odd)
+
+
+def _start(raw: bytes) -> int:
+    """The offset of the first field: blank lines and the "From " line of an mbox are stepped over."""
+    if raw[:5] == b"From " or raw[:6] == b">From ":
+        return raw.find(b"\n") + 1 or len(raw)
+    return len(raw) - len(raw.lstrip(b"\r\n")) if raw[:1] in (b"\r", b"\n") else 0
+
+
+def _extent(raw: bytes, start: int) -> tuple[int, int]:
+    """Where the header ends and where the body starts. An empty line ends it; one of blanks alone does not
+    continue a field either, except in the eyes of obsolete folding, which no provider writes."""
+    crlf = raw.find(b"\n\r\n", start)
+    lf = raw.find(b"\n\n", start, crlf if crlf >= 0 else len(raw))
+    if lf >= 0:
+        return lf, lf + 2
+    if crlf >= 0:
+        return crlf, crlf + 3
+    return len(raw), len(raw)
+
+
+def unfold(raw: bytes) -> str:
+    """Text of a field's value: one blank for every run of white space, UTF-8 where it is, else Latin-1."""
+    try:
+        text = raw.decode("ascii")
+    except UnicodeDecodeError:
+        try:
+            text = raw.decode("utf-8")
+        except UnicodeDecodeError:
+            text = raw.decode("latin-1")
+    return " ".join(text.split())
+
+
+def printable(text: str) -> str:
+    """Text without control characters, fit to be shown."""
+    return _CONTROL.sub("", text)
+
+
+def decode_words(text: str) -> str:
+    """Decodes RFC 2047 encoded words wherever they stand; one that cannot be decoded stays as it is."""
+    if "=?" not in text:
+        return text
+    return _ENCODED_WORD.sub(_decode_word, _BETWEEN_ENCODED.sub(r"\1", text))
+
+
+def _decode_word(match: re.Match[str]) -> str:
+    charset, how, data = match.groups()
+    try:
+        if how in "bB":
+            octets = base64.b64decode(data + "=" * (-len(data) % 4))
+        else:
+            octets = quopri.decodestring(data.replace("_", " ").encode("ascii"))
+        return octets.decode(charset.partition("*")[0])
+    except (LookupError, ValueError, binascii.Error):
+        return match.group()
