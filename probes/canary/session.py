@@ -1,0 +1,300 @@
+"""One SMTP connection, stage by stage, each with its deadline and its timing (aiosmtplib's protocol
+underneath).
+
+A session is used once. After any error it is aborted, never used again: after a cancelled command the
+dialogue is out of step though the connection looks alive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import cast
+
+from aiosmtplib.errors import SMTPException, SMTPResponseException, SMTPServerDisconnected
+from aiosmtplib.esmtp import parse_esmtp_extensions
+from aiosmtplib.protocol import SMTPProtocol
+from aiosmtplib.response import SMTPResponse
+
+from probes.canary.exchange import Target
+from probes.canary.replies import Reply, read_reply
+from probes.canary.submission import Reason, Record, TlsInfo
+from probes.canary.ways import Timeouts
+from probes.clock import Clock
+
+_STRAY_MAXIMUM = 1_024
+_SHUTDOWN_SECONDS = 1.0
+_LEADING_DOT = re.compile(rb"(?m)^\.")
+
+
+class Broken(Exception):
+    """The session cannot go on; no reply of the server says why."""
+
+    def __init__(self, stage: str, reason: Reason, detail: str) -> None:
+        super().__init__(f"{stage}: {reason}: {detail}")
+        self.stage = stage
+        self.reason = reason
+        self.detail = detail
+
+
+class Refused(Exception):
+    """The server said no: 4yz, 5yz, or 421 whatever was asked."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(str(reply))
+        self.reply = reply
+
+
+class Wire(SMTPProtocol):
+    """aiosmtplib's protocol, which also keeps what the server says out of turn: a 421 before it hangs up, or
+    an attack."""
+
+    def __init__(self) -> None:
+        super().__init__(asyncio.get_running_loop())
+        self._strays = bytearray()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes that answer nothing are kept apart, capped."""
+        waiter = self._response_waiter
+        if not self._response_pending or waiter is None or waiter.done():
+            self._strays += data[: _STRAY_MAXIMUM - len(self._strays)]
+        else:
+            super().data_received(data)
+
+    def out_of_turn(self) -> bytes:
+        """What came beyond the replies asked for."""
+        return bytes(self._buffer[:_STRAY_MAXIMUM]) + bytes(self._strays)
+
+    def adopt(self, transport: asyncio.BaseTransport) -> None:
+        """Goes on over the encrypted transport."""
+        self.transport = transport
+
+
+def _reason_of(error: BaseException, stage: str) -> Reason:
+    """The closed word for an error of the network or of TLS."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return Reason.TLS_CERTIFICATE
+    if isinstance(error, ssl.SSLError):
+        return Reason.TLS_FAILED
+    if isinstance(error, TimeoutError):
+        return Reason.TIMEOUT
+    if isinstance(error, SMTPServerDisconnected):
+        return Reason.DROPPED
+    if isinstance(error, SMTPResponseException | SMTPException):
+        return Reason.PROTOCOL
+    return {"connect": Reason.CONNECT, "tls": Reason.TLS_FAILED}.get(stage, Reason.DROPPED)
+
+
+def _detail_of(error: BaseException) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return str(error) or type(error).__name__
+
+
+class Session:
+    """One connection to one address. Methods raise Broken and Refused, nothing else but a cancellation."""
+
+    def __init__(
+        self, clock: Clock, timeouts: Timeouts, deadline: float, record: Record, provider: str
+    ) -> None:
+        """deadline: in the event loop's time, for everything together."""
+        self.record = record
+        self.extensions: dict[str, str] = {}
+        self.auth_methods: frozenset[str] = frozenset()
+        self.encrypted = False
+        self._clock = clock
+        self.timeouts = timeouts
+        self._deadline = deadline
+        self._provider = provider
+        self._wire: Wire | None = None
+
+    @asynccontextmanager
+    async def stage(self, name: str, limit: float) -> AsyncIterator[None]:
+        """Times what is inside, under the stage's own and the overall deadline; errors come out as Broken."""
+        begun = self._clock.monotonic()
+        stages = self.record.stages
+        try:
+            async with asyncio.timeout_at(min(asyncio.get_running_loop().time() + limit, self._deadline)):
+                yield
+        except (OSError, SMTPException, ssl.CertificateError) as error:
+            reason = _reason_of(error, name)
+            raise Broken(name, reason, self.record.clean(_detail_of(error))) from error
+        finally:
+            stages[name] = stages.get(name, 0.0) + self._clock.monotonic() - begun
+
+    async def connect(self, target: Target, port: int, source_ip: str, tls: ssl.SSLContext | None) -> Reply:
+        """Connects, over TLS from the first byte where a context is given, and reads the greeting."""
+        sock = await self._socket(target.ip, port, source_ip)
+        if tls is None:
+            async with self.stage("connect", self.timeouts.connect):
+                await self._attach(sock, None, "")
+        else:
+            async with self.stage("tls", self.timeouts.tls):
+                await self._attach(sock, tls, target.host)
+            self._encrypted(tls)
+        async with self.stage("greeting", self.timeouts.greeting):
+            response = await self._live.read_response()
+        reply = self._reply("greeting", response)
+        self.record.greeted = True
+        return reply
+
+    async def _socket(self, ip: str, port: int, source_ip: str) -> socket.socket:
+        family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            async with self.stage("connect", self.timeouts.connect):
+                if source_ip:
+                    sock.bind((source_ip, 0))
+                await asyncio.get_running_loop().sock_connect(sock, (ip, port))
+            self.record.peer_ip = ip
+            self.record.source_ip = str(sock.getsockname()[0])
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    async def _attach(self, sock: socket.socket, tls: ssl.SSLContext | None, host: str) -> None:
+        loop = asyncio.get_running_loop()
+        if tls is None:
+            _, self._wire = await loop.create_connection(Wire, sock=sock)
+        else:
+            _, self._wire = await loop.create_connection(
+                Wire, sock=sock, ssl=tls, server_hostname=host, ssl_shutdown_timeout=_SHUTDOWN_SECONDS
+            )
+
+    @property
+    def _live(self) -> Wire:
+        if self._wire is None:
+            raise SMTPServerDisconnected("not connected")
+        return self._wire
+
+    def _encrypted(self, context: ssl.SSLContext) -> None:
+        transport = self._live.transport
+        inner = transport.get_extra_info("ssl_object") if transport is not None else None
+        cipher = inner.cipher() if inner is not None else None
+        verified = context.verify_mode is ssl.CERT_REQUIRED and context.check_hostname
+        version = (inner.version() if inner is not None else None) or ""
+        self.encrypted = True
+        self.record.tls = TlsInfo(version, cipher[0] if cipher else "", verified)
+        self.record.note("*", f"{version} {cipher[0] if cipher else ''} verified={verified}")
+
+    async def start_tls(self, context: ssl.SSLContext, host: str) -> None:
+        """STARTTLS (RFC 3207); what was learnt before is forgotten. Plaintext behind its 220 is an attack:
+        Broken."""
+        reply = await self.command("tls", b"STARTTLS")
+        if reply.code != 220:
+            raise Refused(reply)
+        if self._live.out_of_turn():
+            raise Broken("tls", Reason.TLS_INJECTED, "plaintext after the reply to STARTTLS")
+        loop = asyncio.get_running_loop()
+        async with self.stage("tls", self.timeouts.tls):
+            transport = await loop.start_tls(
+                cast(asyncio.WriteTransport, self._live.transport),
+                self._live,
+                context,
+                server_hostname=host,
+                ssl_shutdown_timeout=_SHUTDOWN_SECONDS,
+            )
+            if transport is None:
+                raise SMTPServerDisconnected("connection lost in the TLS handshake")
+            self._live.adopt(transport)
+        self.extensions, self.auth_methods = {}, frozenset()
+        self._encrypted(context)
+
+    async def command(self, stage: str, line: bytes, *, shown: str | None = None) -> Reply:
+        """One command and its reply. shown: what the transcript says instead of a line with a secret.
+
+        Raises Refused on 421, Broken where there is no proper reply. Other 4yz and 5yz are returned.
+        """
+        return self._reply(stage, await self._exchange(stage, line, shown))
+
+    async def _exchange(self, stage: str, line: bytes, shown: str | None = None) -> SMTPResponse:
+        self._check_turn(stage)
+        self.record.note("C", line.decode("ascii", "replace") if shown is None else shown)
+        try:
+            async with self.stage(stage, self.timeouts.command):
+                return await self._live.execute_command(line)
+        except Broken as error:
+            if error.reason is Reason.DROPPED:
+                self._check_turn(stage)
+            raise
+
+    def _check_turn(self, stage: str) -> None:
+        """A server that spoke unasked: its 421 counts as the reply, all else puts the dialogue out of
+        step."""
+        unasked = self._live.out_of_turn()
+        if not unasked:
+            return
+        text = unasked.decode("utf-8", "replace").strip()
+        self.record.note("S", text)
+        if text.startswith("421"):
+            raise Refused(read_reply(self._provider, stage, 421, self.record.clean(text[4:])))
+        raise Broken(stage, Reason.PROTOCOL, "the server spoke out of turn")
+
+    def _reply(self, stage: str, response: SMTPResponse) -> Reply:
+        self.record.note("S", f"{response.code} {response.message}")
+        if not 200 <= response.code < 600:
+            raise Broken(stage, Reason.PROTOCOL, f"reply code {response.code}")
+        reply = read_reply(self._provider, stage, response.code, self.record.clean(response.message))
+        if reply.code == 421:
+            raise Refused(reply)
+        return reply
+
+    async def ehlo(self, name: str) -> None:
+        """EHLO, or HELO where the server knows no EHLO. Raises Refused."""
+        name = name or _literal(self.record.source_ip)
+        response = await self._exchange("ehlo", b"EHLO " + name.encode("ascii"))
+        reply = self._reply("ehlo", response)
+        if reply.code // 100 == 2:
+            self.extensions, methods = parse_esmtp_extensions(response.message)
+            self.auth_methods = frozenset(methods)
+            return
+        if reply.code in (500, 501, 502, 504) and not self.encrypted:
+            reply = await self.command("ehlo", b"HELO " + name.encode("ascii"))
+        if reply.code // 100 != 2:
+            raise Refused(reply)
+
+    def ready_for_dot(self) -> None:
+        """Raises Broken or Refused while it is still certain that no part of the message was sent."""
+        self._check_turn("data")
+        transport = self._live.transport
+        if transport is None or transport.is_closing():
+            raise Broken("data", Reason.DROPPED, "connection lost before the message was sent")
+
+    async def send(self, message: bytes) -> Reply:
+        """The message with its final dot, and the reply to it. Any error from here on leaves it unconfirmed.
+
+        message: CRLF line ends, ending in CRLF; dots are stuffed here (RFC 5321 section 4.5.2).
+        """
+        payload = _LEADING_DOT.sub(b"..", message) if b"\n." in message or message[:1] == b"." else message
+        self.record.note("C", f"[{len(message)} octets of message] .")
+        async with self.stage("data", self.timeouts.dot):
+            self._live.write(payload + b".\r\n")
+            response = await self._live.read_response()
+        self.record.note("S", f"{response.code} {response.message}")
+        return read_reply(self._provider, "data", response.code, self.record.clean(response.message))
+
+    async def quit(self) -> None:
+        """Says goodbye, briefly; never raises but when cancelled. The connection is gone afterwards."""
+        with suppress(OSError, SMTPException, TimeoutError):
+            async with asyncio.timeout(self.timeouts.quit):
+                await self._live.execute_command(b"QUIT")
+        self.abort()
+
+    def abort(self) -> None:
+        """Drops the connection at once. Harmless when repeated."""
+        transport = self._wire.transport if self._wire is not None else None
+        if transport is not None:
+            cast(asyncio.WriteTransport, transport).abort()
+
+
+def _literal(ip: str) -> str:
+    """An address as an EHLO name (RFC 5321 section 4.1.3)."""
+    return f"[IPv6:{ip}]" if ":" in ip else f"[{ip}]"
