@@ -75,7 +75,8 @@ class RuleSettings:
     usual noise explains it (1: no such bound; None: 4e-8, and no bound where failure_threshold is below 3).
     after: seconds a state (listing, own fault) must last before it counts. severity: where it starts.
     slow_factor, slow_at_least: slow means longer than this many times the route's own baseline and longer
-    than so many seconds. methods: the authentication methods that must pass.
+    than so many seconds. methods: the authentication methods that must pass. tabs: tab categories that count
+    as spam (for example promotions).
     """
 
     enabled: bool = True
@@ -91,6 +92,7 @@ class RuleSettings:
     slow_factor: float = 4.0
     slow_at_least: float = 60.0
     methods: tuple[str, ...] = ("spf", "dkim", "dmarc")
+    tabs: tuple[str, ...] = ()
 
 
 def default_rules() -> dict[AlertKind, RuleSettings]:
@@ -104,7 +106,7 @@ def default_rules() -> dict[AlertKind, RuleSettings]:
         AlertKind.DEFERRED: RuleSettings(severity=warn),
         AlertKind.AUTHENTICATION: RuleSettings(severity=warn),
         AlertKind.SLOW: RuleSettings(failure_threshold=4, severity=warn),
-        AlertKind.LISTED: RuleSettings(failure_threshold=1, success_threshold=2, severity=warn),
+        AlertKind.LISTED: RuleSettings(failure_threshold=1, success_threshold=1, severity=warn),
         AlertKind.RECORD_DRIFT: RuleSettings(failure_threshold=1, success_threshold=1, severity=warn),
         AlertKind.SEED_UNREADABLE: RuleSettings(after=15 * MINUTE, severity=warn),
         AlertKind.SENDER_UNREACHABLE: RuleSettings(after=10 * MINUTE, severity=Severity.ERROR),
