@@ -33,6 +33,6 @@ def spamassassin(layout: Layout) -> tuple[Daemon, Daemon]:
         ),
         (str(spamd),),
     )  # fmt: skip
-    # -m keeps body and subject as they are.
-    command = ("spamass-milter", "-m", "-p", str(milter), "-r", "-1", "--", "-U", str(spamd))
-    return daemon, Daemon("spamass-milter", command, (str(milter),))
+    # It gives its socket the mode of its umask. -m keeps body and subject as they are.
+    command = f"umask 0; exec spamass-milter -m -p {milter} -- -U {spamd}"
+    return daemon, Daemon("spamass-milter", ("sh", "-c", command), (str(milter),))
