@@ -1,1 +1,1 @@
-"""Our own SPF, DKIM, ARC and DMARC evaluation of messages as received, and DKIM signing for direct senders."""
+"""Our own SPF, DKIM, ARC and DMARC evaluation of messages as received, and DKIM signing for senders."""

@@ -94,7 +94,7 @@ class ArcSet:
 
 @dataclass(frozen=True, slots=True)
 class ArcChain:
-    """What the header fields say, before any key is asked for: the sets oldest first, or why there are none."""
+    """What the header fields say, before any key is known: the sets oldest first, or the fault."""
 
     sets: tuple[ArcSet, ...] = ()
     error: SignatureError | None = None

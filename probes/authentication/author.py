@@ -57,7 +57,7 @@ def _mailboxes(text: str) -> list[str]:
 
 
 def _domain(mailbox: str) -> str:
-    """The domain of one mailbox: of the last angle-bracketed address, else of the last word with an at sign."""
+    """The domain of one mailbox: of the last address in angle brackets, else of the last word with an @."""
     for piece in reversed(mailbox.split("<")):
         address, _, _ = piece.partition(">")
         if "@" in address:

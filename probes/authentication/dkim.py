@@ -110,11 +110,12 @@ def read_claims(message: Message) -> list[Claim]:
 def _read_claim(message: Message, index: int) -> Claim:
     claim = Claim()
     try:
-        claim.tags = read_tags(message, index)
-        _check_version(claim.tags)
-        claim.signature = read_signature(index, claim.tags)
-        claim.identity = _identity(claim.tags, claim.signature)
-        _check_rules(claim.tags, claim.signature)
+        tags = read_tags(message, index)
+        _check_version(tags)  # of another version nothing else can be understood
+        claim.tags = tags
+        claim.signature = read_signature(index, tags)
+        claim.identity = _identity(tags, claim.signature)
+        _check_rules(tags, claim.signature)
     except SignatureError as error:
         claim.error = error
     return claim
@@ -167,7 +168,7 @@ def _told_domain(claim: Claim) -> str:
 def _first_error(
     message: Message, signature: Signature, identity: str, search: KeySearch, now: float
 ) -> SignatureError | None:
-    """The body first: it tells most about what happened on the way. Then the key, the signature, the rules."""
+    """The body first: it tells most of what happened on the way. Then key, signature, rules."""
     try:
         key = usable_key(signature, search)
         if key.strict and identity.rpartition("@")[2] != signature.domain:
@@ -260,7 +261,7 @@ async def find_keys(claims: list[Claim], resolver: Resolver) -> dict[str, KeySea
 
 
 async def verify_dkim(message: Message, resolver: Resolver, now: float) -> tuple[DkimResult, ...]:
-    """Every signature of the message, top to bottom; empty where there is none. now: seconds since the epoch."""
+    """Every signature of the message, top to bottom; empty where there is none. now: epoch seconds."""
     claims = read_claims(message)
     keys = await find_keys(claims, resolver)
     return judge_all(message, claims, keys, now)

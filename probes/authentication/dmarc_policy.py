@@ -37,7 +37,7 @@ class Policy:
 
 @dataclass(slots=True)
 class Walk:
-    """What one tree walk found: the valid records by name, longest name first, and every name that was asked."""
+    """What one tree walk found: the valid records by name, longest name first, and every name asked."""
 
     start: str
     records: dict[str, DmarcRecord] = field(default_factory=dict)

@@ -5,7 +5,7 @@ DNS failures are temperror, never a silent "does not match".
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import NoReturn
 
@@ -31,7 +31,7 @@ class SpfLimits:
 
 @dataclass(slots=True)
 class SpfNode:
-    """One record that was evaluated, with the include and redirect records below it, in the order looked at."""
+    """One record that was evaluated, with the include and redirect records below it, in order."""
 
     domain: str
     record: str = ""
@@ -105,23 +105,58 @@ async def check_spf(
     resolver: Resolver,
     *,
     limits: SpfLimits | None = None,
-    receiver: str = "unknown",
     now: float = 0.0,
 ) -> SpfResult:
     """Evaluates SPF for a connection.
 
-    mail_from: the reverse path, "" for the null one (then postmaster@helo, section 2.4), None where it is not
-    known. Never raises; a missing or unreadable fact is "none" with `evaluated` False.
+    mail_from: the reverse path, "" for the null one (then postmaster@helo, section 2.4), None where it is
+    not known. Never raises; a missing or unreadable fact is "none" with `evaluated` False.
     """
-    address = _address(ip)
     identity = "mailfrom" if mail_from else "helo"
     sender = _sender(mail_from, helo)
-    domain = normal_domain(sender.rpartition("@")[2])[:300] if sender else ""
-    if address is None or not sender:
-        why = "the connecting address is not known" if address is None else "the sender is not known"
-        return SpfResult("none", domain, f"not evaluated: {why}", False, identity, ip or "")
-    run = _Run(address, sender, helo or "unknown", resolver, limits or SpfLimits(), receiver, now)
-    return await run.check(domain, identity)
+    domain = normal_domain(sender.rpartition("@")[2]) if sender else ""
+    if _address(ip) is None or not sender:
+        why = "the connecting address is not known" if _address(ip) is None else "the sender is not known"
+        return SpfResult("none", domain[:253], f"not evaluated: {why}", False, identity, ip or "")
+    found = await check_host(ip or "", domain, sender, resolver, helo=helo or "", limits=limits, now=now)
+    return replace(found, identity=identity)
+
+
+async def check_host(
+    ip: str,
+    domain: str,
+    sender: str,
+    resolver: Resolver,
+    *,
+    helo: str = "",
+    limits: SpfLimits | None = None,
+    now: float = 0.0,
+) -> SpfResult:
+    """check_host() of section 4.1: ip must be an address, sender local@domain. now: epoch seconds, for
+    %{t}.
+    """
+    address = _address(ip)
+    if address is None:
+        raise ValueError(f"not an address: {ip[:60]!r}")
+    values = macro_values(address, sender, helo)
+    values["t"] = str(int(now))
+    return await _Run(address, values, resolver, limits or SpfLimits()).check(domain)
+
+
+def macro_values(address: Address, sender: str, helo: str) -> dict[str, str]:
+    """What each macro letter stands for (section 7.2), but d and p, which change on the way."""
+    local, _, origin = sender.rpartition("@")
+    return {
+        "s": sender,
+        "l": local,
+        "o": origin,
+        "h": helo or "unknown",
+        "i": _dotted(address),
+        "v": "in-addr" if address.version == 4 else "ip6",
+        "c": str(address),
+        "r": "unknown",
+        "t": "0",
+    }
 
 
 def _address(ip: str | None) -> Address | None:
@@ -155,16 +190,10 @@ class _Run:
     """One evaluation: the facts, what has been counted, and the answers about the connecting host's name."""
 
     def __init__(
-        self,
-        address: Address,
-        sender: str,
-        helo: str,
-        resolver: Resolver,
-        limits: SpfLimits,
-        receiver: str,
-        now: float,
+        self, address: Address, values: dict[str, str], resolver: Resolver, limits: SpfLimits
     ) -> None:
         self._address = address
+        self._values = values
         self._resolver = resolver
         self._limits = limits
         self._rdtype = "A" if address.version == 4 else "AAAA"
@@ -172,20 +201,8 @@ class _Run:
         self._explanation: tuple[MacroString, str] | None = None
         self.lookups = 0
         self.voids = 0
-        local, _, origin = sender.rpartition("@")
-        self._values = {
-            "s": sender,
-            "l": local,
-            "o": origin,
-            "h": helo,
-            "i": _dotted(address),
-            "v": "in-addr" if address.version == 4 else "ip6",
-            "c": str(address),
-            "r": receiver,
-            "t": str(int(now)),
-        }
 
-    async def check(self, domain: str, identity: str) -> SpfResult:
+    async def check(self, domain: str) -> SpfResult:
         """check_host() with everything that may end it early."""
         node = SpfNode(domain)
         explanation = ""
@@ -199,7 +216,6 @@ class _Run:
             result=node.result,
             domain=domain,
             detail=detail,
-            identity=identity,
             ip=str(self._address),
             matched=node.matched,
             lookups=self.lookups,

@@ -22,7 +22,7 @@ class MacroError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Expansion:
-    """One %{...}: which value, how many labels from the right (0: all), reversed, split where, URL-escaped."""
+    """One %{...}: which value, how many labels from the right (0: all), reversed, split at, URL-escaped."""
 
     letter: str
     labels: int
@@ -109,7 +109,7 @@ def _part(match: re.Match[str], explanation: bool) -> str | Expansion:
 
 
 def read_domain_spec(text: str) -> MacroString:
-    """A macro-string that ends in a top label or an expansion (domain-spec, section 7.1), else a MacroError."""
+    """A macro-string that ends in a top label or an expansion (domain-spec), else a MacroError."""
     macro = read_macro(text)
     if not macro.parts:
         raise MacroError("an empty domain")

@@ -40,7 +40,7 @@ def parse_tags(text: bytes) -> dict[bytes, bytes]:
 
 
 def without_value(raw: bytes, tag: bytes = b"b") -> bytes:
-    """A field with the value of one tag, and the white space around it, deleted (RFC 6376 section 3.5, b=)."""
+    """A field with the value of one tag, and the space around it, deleted (RFC 6376 section 3.5, b=)."""
     head, colon, value = raw.partition(b":")
     parts = value.split(b";")
     for index, part in enumerate(parts):

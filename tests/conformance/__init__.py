@@ -1,0 +1,1 @@
+"""The public test data that nobody on this project wrote, run against the product (`python -m tests.conformance`)."""
