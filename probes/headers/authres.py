@@ -28,6 +28,12 @@ REGISTERED: dict[str, frozenset[str]] = {
 """Registered results (RFC 8601 section 2.7, RFC 7489 section 11.1, RFC 8617 section 10.1). Others are kept
 as they come."""
 
+_HEAD = re.compile(r"\s*+([A-Za-z0-9][\w.-]*+)(?:\s+(\d{1,6}))?\s*+;", re.ASCII)
+_TOKENS = re.compile(
+    r"\s*+(?:([A-Za-z][\w-]*+)(?:\.([\w.-]++))?=(?:([^\s;()\"]++)|\"([^\"\\]*+)\")(?=[\s;(]|$)"
+    r"|\(([^()\\]*+)\)|(;)|(\S))",
+    re.ASCII,
+)
 _RESULT = re.compile(r"([A-Za-z0-9_][\w-]*)\s*=\s*([A-Za-z0-9_][\w.-]*)(?=[\s;(]|$)")
 _PROPERTY = re.compile(
     r"([A-Za-z][\w-]*)(?:\s*\.\s*([A-Za-z0-9_][\w.-]*))?\s*=\s*"
@@ -106,7 +112,52 @@ def parse_authentication_results(text: str, *, arc: bool = False) -> Authenticat
 
     Never raises; what could not be read is left out and told in `defects`.
     """
-    return _Reader(text, arc).read()
+    return (None if arc else _usual(text)) or _Reader(text, arc).read()
+
+
+def _usual(text: str) -> AuthenticationResults | None:
+    """What most providers write, at a third of the cost; None for everything with a turn of its own."""
+    head = _HEAD.match(text)
+    if head is None or len(text) > MAX_TEXT:
+        return None
+    methods: list[MethodResult] = []
+    defects: list[str] = []
+    properties: list[Property] = []
+    comments: list[str] = []
+    method = reason = None
+    result = ""
+    for key, name, plain, quoted, comment, end, junk in _TOKENS.findall(text, head.end()):
+        if key:
+            if name:
+                properties.append(Property(key.lower(), name.lower(), plain or quoted))
+            elif method is None:
+                method, result = key.lower(), plain.lower()
+                if properties or _WORD.fullmatch(result) is None:
+                    return None
+                if result not in REGISTERED.get(method, (result,)):
+                    defects.append(f"{method} knows no result {plain[:40]!r}")
+            elif key == "reason":
+                reason = plain or quoted
+            else:
+                defects.append(f"property {key[:40]!r} without a type")
+                properties.append(Property("", key.lower(), plain or quoted))
+        elif end:
+            if method is None or len(methods) >= MAX_RESULTS:
+                return None
+            methods.append(MethodResult(method, 1, result, reason, tuple(properties), tuple(comments)))
+            method = reason = None
+            properties, comments = [], []
+        elif junk:
+            return None
+        else:
+            comments.append(comment)
+    if method is not None:
+        methods.append(MethodResult(method, 1, result, reason, tuple(properties), tuple(comments)))
+    elif methods and not properties and not comments:
+        defects.append("trailing semicolon")
+    else:
+        return None
+    return AuthenticationResults(head[1], int(head[2] or 1), tuple(methods), (), tuple(defects))
 
 
 class _Reader:

@@ -47,7 +47,7 @@ def _border(hops: Sequence[tuple[int, Hop]], rule: TrustRule) -> tuple[int | Non
                 return number, ""
         elif matches(by, rule.border):
             return _last_repeat(hops, number, rule) if rule.border_repeats else number, ""
-        elif "from" in hop.clauses and not (rule.inside(by) and rule.inside(hop.from_name or "")):
+        elif hop.text[:3].lower() != "by " and not (rule.inside(by) and rule.inside(hop.from_name or "")):
             return None, f"the hop by {by[:80] or '?'} is not one of {rule.name or 'the provider'}"
     return None, "no Received of the provider in it"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from datetime import date
+from functools import lru_cache
 
 _MONTHS = {
     name: number + 1
@@ -28,7 +29,7 @@ _MAX_TEXT = 400
 
 _USUAL = re.compile(
     r"\s*(?:[A-Za-z]{3,9},?\s*)?(\d{1,2})[ -]([A-Za-z]{3})[a-z]*[ -](\d{4})\s+"
-    r"(\d{1,2}):(\d{2}):(\d{2})(\.\d{1,9})?\s*([+-]\d{4})(?!\d)"
+    r"(\d{2}):(\d{2}):(\d{2})(\.\d{1,9})?\s*([+-]\d{4})(?!\d)"
 )
 _TIME = re.compile(r"(?<!\d)(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,](\d{1,9})\d*)?)?\s*([AaPp][Mm]\b)?")
 _ZONE = re.compile(r"\s*\(?(?:([+-])(\d{2}):?(\d{2})(?!\d)|([A-Za-z]{1,5})(?![\w]))")
@@ -48,14 +49,26 @@ def parse_time(text: str) -> float | None:
     usual = _USUAL.match(text)
     if usual is not None:
         day, month, year, hour, minute, second, fraction, zone = usual.groups()
-        number = _MONTHS.get(month.lower())
-        if number is not None:
-            offset = int(zone[1:3]) * 3600 + int(zone[3:]) * 60
-            return _epoch(
-                int(year), number, int(day), int(hour), int(minute), int(second),
-                float(fraction) if fraction else 0.0, -offset if zone[0] == "-" else offset,
-            )  # fmt: skip
+        midnight = _midnight(day, month, year)
+        if midnight is not None and hour < "25" and minute < "60" and second < "61":
+            whole = midnight + int(hour) * 3600 + int(minute) * 60 + int(second) - _east(zone)
+            return whole + float(fraction) if fraction else float(whole)
     return _unusual(text[:_MAX_TEXT])
+
+
+@lru_cache(512)
+def _midnight(day: str, month: str, year: str) -> int | None:
+    """Seconds since the epoch at the start of that day in UTC."""
+    number = _MONTHS.get(month.lower())
+    start = None if number is None else _epoch(int(year), number, int(day), 0, 0, 0, 0.0, 0)
+    return None if start is None else int(start)
+
+
+@lru_cache(512)
+def _east(zone: str) -> int:
+    """Seconds east of UTC of a numeric zone; 0 for one that cannot be."""
+    seconds = int(zone[1:3]) * 3600 + int(zone[3:]) * 60
+    return (-seconds if zone[0] == "-" else seconds) if seconds < 86400 else 0
 
 
 def _unusual(text: str) -> float | None:

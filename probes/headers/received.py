@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from probes.headers.dates import parse_time
@@ -20,6 +21,14 @@ SKEW_SECONDS = 2.0
 """A hop that seems to lie this far before the one below it shows clocks that disagree."""
 SLOW_SECONDS = 60.0
 
+_NOTE = r"(?: \((?:[^()]++|\([^()]*+\))*+\))*+"
+_USUAL = re.compile(
+    rf"(?:from (\S++)({_NOTE}) )?by ([^\s(),;<>]++)({_NOTE})"
+    rf"(?: with ([A-Za-z0-9]++(?: SMTP Server)?){_NOTE})?(?: id ([^\s;]++))?(?: via ([\w. -]++))?"
+    rf"(?: for <?([^\s;<>]++)>?)?{_NOTE} ?;"
+)
+_PEER = re.compile(r" \((?:([\w.-]++) )?\[(?:IPv6:)?(?<!HELO \[)([0-9A-Fa-f.:]++)\]\)")
+_TLS_USUAL = re.compile(r"TLSv?(\d)[._](\d)(?: with|,)? cipher[ =]([\w-]++)")
 _MARK = re.compile(
     r"\((?:[^()]++|\([^()]*+\))*+\)|(?<![^\s);])(from|by|with|id|for|via)(?=\s)", re.IGNORECASE
 )
@@ -87,7 +96,12 @@ class Hop(NamedTuple):
     cipher: str | None
     encrypted: bool | None
     time: float | None
-    clauses: dict[str, str]
+    text: str
+
+    @property
+    def clauses(self) -> dict[str, str]:
+        """The text of every clause by its keyword, comments and all."""
+        return _clauses(_split_time(self.text)[0])
 
     @property
     def local_delivery(self) -> bool:
@@ -98,17 +112,66 @@ class Hop(NamedTuple):
 def parse_received(raw: bytes | str) -> Hop:
     """Reads one Received value, in linear time."""
     text = unfold(raw[:MAX_TEXT]) if isinstance(raw, bytes) else " ".join(raw[:MAX_TEXT].split())
+    usual = _USUAL.match(text)
+    return (_usual(text, usual) if usual is not None else None) or _any(text)
+
+
+def _usual(text: str, found: re.Match[str]) -> Hop | None:
+    """The order of clauses that Postfix, Sendmail, Google and Microsoft keep to, at a third of the cost."""
+    name, comment, by, by_comment, protocol, id_, via, recipient = found.groups()
+    helo = rdns = ip = None
+    if name is not None:
+        peer = _PEER.match(comment)
+        if peer is None or "Exim" in text:
+            return None
+        rdns, ip = peer[1], normal_ip(peer[2])
+        if ip is None or name[0] == "[":
+            return None
+        helo = name
+        if rdns is not None and (rdns == peer[2] or rdns.lower() in _NOT_NAMES):
+            rdns = None
+    version = cipher = None
+    if "TLS" in text or "SSL" in text or "ncrypted" in text:
+        tls = _TLS_USUAL.search(text)
+        if tls is None:
+            version, cipher = _tls(text)
+        else:
+            version, cipher = f"TLS{tls[1]}.{tls[2]}", tls[3]
+    tail = text[found.end() :]
+    stamp = parse_time(tail) if len(tail) < 48 else None
+    if stamp is None or (id_ is not None and id_[0] == "<"):
+        return None
+    envelope = _ENVELOPE.search(text) if "nvelope-" in text else None
+    return Hop(
+        name,
+        helo,
+        rdns,
+        ip,
+        by,
+        find_ip(by_comment) if by_comment else None,
+        protocol,
+        id_,
+        recipient,
+        via,
+        envelope[1] if envelope else None,
+        None,
+        version,
+        cipher,
+        _encrypted(protocol, version, ip, text),
+        stamp,
+        text,
+    )
+
+
+def _any(text: str) -> Hop:
+    """Every other order and dialect, clause by clause."""
     head, stamp = _split_time(text)
     clauses = _clauses(head)
     from_text = clauses.get("from")
     from_name = helo = rdns = ip = ident = None
     if from_text is not None:
         from_name = _word(from_text)
-        said = (
-            _HELO.search(from_text)
-            if "elo" in from_text or "HLO" in from_text or "ELO" in from_text or "claim" in from_text
-            else None
-        )
+        said = _HELO.search(from_text)
         ip = find_ip(from_text if said is None else from_text[: said.start()] + " " + from_text[said.end() :])
         helo, rdns = _names(from_name, from_text, ip, said, head)
         ident = _ident(from_text)
@@ -134,7 +197,7 @@ def parse_received(raw: bytes | str) -> Hop:
         cipher,
         _encrypted(protocol, version or cipher, ip, head),
         stamp,
-        clauses,
+        text,
     )
 
 
@@ -217,14 +280,16 @@ def find_ip(text: str) -> str | None:
         for pattern in (_BRACKETED, _V4, _V6):
             found = pattern.search(text, start)
             if found is not None:
-                address = _normal(found[1])
+                address = normal_ip(found[1])
                 if address is not None:
                     return address
     at = text.rfind("@")
     return find_ip(text[at + 1 :].partition(")")[0]) if at >= 0 else None
 
 
-def _normal(text: str) -> str | None:
+@lru_cache(4096)
+def normal_ip(text: str) -> str | None:
+    """The address in its one spelling, an IPv4 mapped into IPv6 as IPv4; None where it is none."""
     try:
         address = ipaddress.ip_address(text)
     except ValueError:

@@ -136,7 +136,8 @@ def read_fields(header: Header, trust: TrustRule) -> HeaderReport:
     block = find_block(fields, hops, trust)
     results = _read_results(fields, told, block, trust)
     authentication = _authentication(results)
-    results = [_mark(item, authentication) for item in results]
+    if any(verdict.ambiguous for verdict in authentication.values()):
+        results = [_mark(item, authentication) for item in results]
     return HeaderReport(
         fields,
         block,
@@ -155,22 +156,32 @@ def _read_results(
 ) -> list[ResultsHeader]:
     found: list[ResultsHeader] = []
     budget = MAX_RESULTS_BYTES
-    for index in told[:MAX_RESULTS_HEADERS]:
+    seen: dict[str, AuthenticationResults] = {}
+    for index in reversed(told[:MAX_RESULTS_HEADERS]):
         item = fields[index]
         budget -= len(item.raw)
         if budget < 0:
             break
-        text = item.text
-        if item.name == "received-spf":
-            spf = parse_received_spf(text)
-            results = AuthenticationResults(
-                (spf and spf.get("receiver")) or "", 1, (spf,) if spf else (), (), ()
-            )
-        else:
-            results = parse_authentication_results(text, arc=item.name[0:3] == "arc")
+        results = _parse(item.name, item.text, seen)
         why = _distrust(item.name, index, results, block, trust)
         found.append(ResultsHeader(item.name, index, results, not why, why, frozenset()))
+    found.reverse()
     return found
+
+
+def _parse(name: str, text: str, seen: dict[str, AuthenticationResults]) -> AuthenticationResults:
+    """Reads one field; an ARC copy is often word for word the Authentication-Results below it."""
+    if name == "received-spf":
+        spf = parse_received_spf(text)
+        return AuthenticationResults((spf and spf.get("receiver")) or "", 1, (spf,) if spf else (), (), ())
+    if name == "authentication-results":
+        results = seen[text] = parse_authentication_results(text)
+        return results
+    instance, _, rest = text.partition(";")
+    copy = seen.get(rest.strip())
+    if copy is not None and instance[:2] == "i=" and instance[2:].isdecimal():
+        return copy._replace(instance=int(instance[2:5]))
+    return parse_authentication_results(text, arc=True)
 
 
 def _distrust(name: str, index: int, results: AuthenticationResults, block: Block, trust: TrustRule) -> str:
@@ -198,7 +209,12 @@ def _authentication(results: list[ResultsHeader]) -> dict[str, MethodVerdict]:
 
 
 def _take(verdicts: dict[str, MethodVerdict], item: ResultsHeader, rank: str) -> None:
-    for method, chosen, contradicted in _by_method(item.results.methods):
+    methods = item.results.methods
+    if rank != "authentication-results" and all(
+        (known := verdicts.get(one.method)) is not None and known.detail is one for one in methods
+    ):
+        return
+    for method, chosen, contradicted in _by_method(methods):
         known = verdicts.get(method)
         if known is None:
             verdicts[method] = MethodVerdict(method, chosen.result, contradicted, chosen, item.header)
@@ -220,6 +236,9 @@ def _by_method(methods: tuple[MethodResult, ...]) -> Iterable[tuple[str, MethodR
     Several DKIM results are several signatures: one that passes is a pass (RFC 6376 section 6.1). Of several
     SPF results the one on MAIL FROM counts.
     """
+    if len({item.method for item in methods}) == len(methods):
+        yield from ((item.method, item, False) for item in methods)
+        return
     groups: dict[str, list[MethodResult]] = {}
     for item in methods:
         groups.setdefault(item.method, []).append(item)

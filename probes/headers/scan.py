@@ -11,6 +11,7 @@ import base64
 import binascii
 import quopri
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 MAX_HEADER_BYTES = 256 * 1024
@@ -18,8 +19,7 @@ MAX_HEADER_BYTES = 256 * 1024
 MAX_FIELDS = 2_000
 MAX_FIELD_BYTES = 64 * 1024
 
-_FIELD_BREAK = re.compile(rb"\r?\n(?![ \t])")
-_NAME = re.compile(rb"[!-9;-~]{1,200}[ \t]*:")
+_FIELD = re.compile(rb"^([!-9;-~]{1,200}+)[ \t]*+:((?:[^\n]*+\n[ \t])*+[^\n]*+)", re.MULTILINE)
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _ENCODED_WORD = re.compile(r"=\?([^?\s]{1,60})\?([bBqQ])\?([^?\s]{0,4000})\?=")
 _BETWEEN_ENCODED = re.compile(r"(\?=)[ \t\r\n]+(?==\?)")
@@ -39,12 +39,11 @@ class Field(NamedTuple):
 
 class Header(NamedTuple):
     """The fields from the top down; `body` is the offset at which the body starts, `cut` that a cap was
-    reached, `odd_lines` how many lines were neither a field nor a continuation (they are left out)."""
+    reached. Lines that are neither a field nor a continuation are left out."""
 
     fields: list[Field]
     body: int
     cut: bool
-    odd_lines: int
 
 
 def scan(raw: bytes) -> Header:
@@ -54,24 +53,20 @@ def scan(raw: bytes) -> Header:
     cut = end - start > MAX_HEADER_BYTES
     if cut:
         end = start + MAX_HEADER_BYTES
-    lines = _FIELD_BREAK.split(raw[start:end], MAX_FIELDS)
-    if len(lines) > MAX_FIELDS:
+    found = _FIELD.findall(raw, start, end)
+    if len(found) > MAX_FIELDS:
         cut = True
-        lines.pop()
-    fields: list[Field] = []
-    odd = 0
-    match = _NAME.match
-    for line in lines:
-        found = match(line)
-        if found is None:
-            odd += bool(line.strip())
-            continue
-        at = found.end()
-        name = line[: at - 1].rstrip().lower().decode("ascii")
-        if len(line) > MAX_FIELD_BYTES:
-            line, cut = line[:MAX_FIELD_BYTES], True
-        fields.append(Field(name, line[at:]))
-    return Header(fields, body, cut, odd)
+        del found[MAX_FIELDS:]
+    if end - start > MAX_FIELD_BYTES:
+        cut = cut or any(len(value) > MAX_FIELD_BYTES for _, value in found)
+        found = [(name, value[:MAX_FIELD_BYTES]) for name, value in found]
+    return Header([Field(_name(name), value) for name, value in found], body, cut)
+
+
+@lru_cache(2048)
+def _name(octets: bytes) -> str:
+    """A field name in lower case (RFC 5322 section 2.2: printable ASCII)."""
+    return octets.lower().decode("ascii")
 
 
 def _start(raw: bytes) -> int:
@@ -87,9 +82,9 @@ def _extent(raw: bytes, start: int) -> tuple[int, int]:
     crlf = raw.find(b"\n\r\n", start)
     lf = raw.find(b"\n\n", start, crlf if crlf >= 0 else len(raw))
     if lf >= 0:
-        return lf, lf + 2
+        return lf + 1, lf + 2
     if crlf >= 0:
-        return crlf, crlf + 3
+        return crlf + 1, crlf + 3
     return len(raw), len(raw)
 
 
