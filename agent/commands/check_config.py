@@ -26,6 +26,7 @@ be right. Nothing is sent and nobody is asked: secrets that are not there yet ar
 
 Exit code: 0 the file is right, 2 it is not; with --live also 1 something failed, 3 could not be told.
 """
+DEFAULT_FILE = "mailcanary.yaml"
 SCHEMA = "mailcanary.check-config/1"
 
 
@@ -42,10 +43,7 @@ def run(args: argparse.Namespace) -> int:
     from agent.config.plan import make_plan
     from agent.config.problems import ConfigInvalid
 
-    path = args.file or args.config
-    if not path:
-        sys.stderr.write("mailcanary check-config: no file; give FILE or --config FILE\n")
-        return 2
+    path = args.file or args.config or DEFAULT_FILE
     try:
         config = load(path, require_secrets=args.live)
     except ConfigInvalid as error:

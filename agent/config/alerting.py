@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
@@ -12,6 +11,8 @@ from pydantic import AfterValidator, Field
 from agent.config.base import Fault, Section, refuse
 from agent.config.fields import Duration, DurationOrZero, Instant, Line, Name, Url
 from agent.secrets import Secret
+from alerts.cron import parse_cron
+from probes.errors import ConfigError
 
 SeverityWord = Literal["info", "warning", "error", "critical"]
 Method = Literal["spf", "dkim", "dmarc", "arc"]
@@ -20,13 +21,13 @@ Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, le=1)]
 RECEIVER_KINDS = ("slack", "pagerduty", "alertmanager", "webhook", "apprise")
 
-_CRON_FIELD = re.compile(r"(?:\*|\w+(?:-\w+)?)(?:/\d+)?(?:,(?:\*|\w+(?:-\w+)?)(?:/\d+)?)*")
-
 
 def _cron(value: str) -> str:
-    fields = value.split()
-    if len(fields) != 5 or not all(map(_CRON_FIELD.fullmatch, fields)):
-        raise refuse("not a cron expression", "write minute hour day month weekday, as in `0 2 * * sun`")
+    try:
+        parse_cron(value)
+    except ConfigError:
+        right = "write minute hour day month weekday, as in `0 2 * * sun`"
+        raise refuse("not a cron expression", right) from None
     return value
 
 

@@ -44,7 +44,9 @@ def items(raw: Any, *path: str) -> list[Any]:
 
 
 def _nothing_to_do(raw: Mapping[str, Any]) -> Iterator[Finding]:
-    if not any(raw.get(key) for key in ("senders", "seeds", "blocklists", "records")):
+    if not any(raw.get(key) for key in ("senders", "seeds")) and not any(
+        raw.get(key) is not None for key in ("blocklists", "records")
+    ):
         yield Finding((), "nothing to do", "name at least one sender and one seed, or blocklists or records")
 
 

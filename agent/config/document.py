@@ -75,7 +75,7 @@ class Document:
 
     def problem_at(self, line: int, column: int, what: str, right: str) -> Problem:
         """A problem of this file."""
-        return Problem(self.file, line, column, what, right)
+        return Problem(self.file, line, column, _one_line(what), _one_line(right))
 
     def value(self) -> Any:
         """The tree as dicts, lists, text and None."""
@@ -103,6 +103,11 @@ class Document:
     def is_private(self, path: Path) -> bool:
         """True where the path lies at or below a secret."""
         return any(step in self._private for step in path)
+
+
+def _one_line(text: str) -> str:
+    """Names of the file's own may hold anything; a message is one line that a terminal may be shown."""
+    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def _child(node: Node, step: str | int) -> Node | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from agent.config.advice import advise
 from agent.config.checks import Finding, check
 from agent.config.document import MAX_BYTES, Document, Node
 from agent.config.explain import explain, private_keys, show_path
@@ -118,6 +119,7 @@ def _finish(config: Config, document: Document, raw: Mapping[str, Any], require_
         )
     if unread and require_secrets:
         raise ConfigInvalid(unread)
+    loose += _placed(document, advise(config))
     config._path = Path(document.file)
     config._hash = _hash(config, document.root)
     config._warnings = tuple(sorted({*unread, *loose}))

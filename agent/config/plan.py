@@ -120,7 +120,7 @@ def _heaviest(routes: Iterable[Route]) -> int | None:
 
 
 def _fitting(routes: Iterable[Route], group: int | None, cap: float, period: float) -> float:
-    """The shortest `every` of the group with which the load fits, up to whole minutes; inf where none does."""
+    """The shortest `every` of the group with which the load fits, in whole minutes; inf where none does."""
     mine = sum(1 for route in routes if route.group == group)
     rest = _rate((route for route in routes if route.group != group), period)
     if rest >= cap:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
 from agent.config.base import Fault, Section, refuse
 from agent.config.fields import (
@@ -22,6 +23,7 @@ from agent.config.fields import (
     Size,
     Url,
     is_loopback,
+    read_duration,
     split_host_port,
 )
 from agent.secrets import Secret
@@ -130,6 +132,20 @@ class RouteGroup(Section):
     late_after: Duration = Field(
         default=259200.0, description="How long a missing canary is still watched for."
     )
+
+    @classmethod
+    def faults(cls, given: Mapping[str, Any]) -> Iterator[Fault]:
+        try:
+            deadline = read_duration(given.get("deadline", 600.0))
+            late_after = read_duration(given.get("late_after", 259200.0))
+        except PydanticCustomError:
+            return  # told by the fields
+        if late_after < deadline:
+            yield Fault(
+                "late_after" if "late_after" in given else "deadline",
+                "`late_after` is shorter than `deadline`",
+                "a canary is missing at its deadline, and late only after it",
+            )
 
 
 class Limits(Section):
