@@ -18,12 +18,11 @@ import dns.rcode
 import pytest
 
 from tests.lab.world.dovecot import StoredMessage
-from tests.lab.world.lab import Lab, Relay, User
+from tests.lab.world.lab import GTUBE, Lab, Relay, User
 from tests.lab.world.packages import program
 
 pytestmark = pytest.mark.lab
 
-GTUBE = "XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"
 PROVIDERS = ("a", "b")
 
 

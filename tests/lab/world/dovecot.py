@@ -139,6 +139,10 @@ service imap {{
 }}
 service anvil {{
   client_limit = 3000
+  # No penalty: a test's wrong password must not slow the next test down.
+  unix_listener anvil-auth-penalty {{
+    mode = 0
+  }}
 }}
 service auth {{
   client_limit = 4000
@@ -229,6 +233,8 @@ class Mailboxes:
 
     def rename(self, user: str, old: str, new: str) -> None:
         """Renames a folder; Dovecot makes a new Junk when the next spam comes."""
+        # A folder that is made on first use may not be there yet.
+        self._doveadm("mailbox", "create", "-u", user, old, check=False)
         self._doveadm("mailbox", "rename", "-u", user, "-s", old, new)
 
     def remove(self, user: str, folder: str) -> None:

@@ -25,6 +25,9 @@ from .packages import why_not
 SELECTORS: Final = ("mail", "ed")
 """DKIM selectors: RSA, and Ed25519 (of the direct sender only)."""
 
+GTUBE: Final = f"{rspamd.GTUBE}\r\n{spamassassin.GTUBE}"
+"""Two lines that make either provider file a message as spam (rspamd alone would reject the second one)."""
+
 
 @dataclass(frozen=True)
 class User:

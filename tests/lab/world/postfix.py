@@ -19,6 +19,7 @@ OWN_FOLDERS: Final = (
 )  # fmt: skip
 
 SERVICES: Final = """\
+pickup    unix  n  -  n  60   1  pickup
 cleanup   unix  n  -  n  -    0  cleanup
 qmgr      unix  n  -  n  300  1  qmgr
 tlsmgr    unix  -  -  n  1000? 1 tlsmgr

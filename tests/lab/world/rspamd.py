@@ -12,7 +12,8 @@ OFF: Final = (
     "whitelist",
 )  # fmt: skip
 
-GTUBE: Final = "XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"
+GTUBE: Final = "YJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"
+"""rspamd's test pattern for "mark as spam". It rejects the classic one (XJS...), and that cannot be configured."""
 
 MAIN: Final = """\
 lua = "$RULESDIR/rspamd.lua"
@@ -33,8 +34,7 @@ options {{
     hs_cache_dir = "{data}";
     url_tld = "{folder}/tld.dat";
     disable_hyperscan = true;
-    # Rejection of the test pattern is built in; here it must reach the junk folder (see LAB_GTUBE).
-    gtube_patterns = "disable";
+    enable_test_patterns = true;
     explicit_modules = ["settings"];
     allow_raw_input = true;
     # 127/8 is where everyone is, so nobody is local.
@@ -51,13 +51,6 @@ worker "rspamd_proxy" {{
     upstream "local" {{ default = yes; self_scan = yes; }}
     count = 1;
     spam_header = "X-Spam";
-}}
-regexp {{
-    LAB_GTUBE {{
-        re = '/XJS\\*C4JDBQADN1\\.NSBN3\\*2IDNEN\\*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL\\*C\\.34X/{{mime}}';
-        score = 100;
-        description = "GTUBE";
-    }}
 }}
 """
 

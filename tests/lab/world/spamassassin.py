@@ -4,6 +4,9 @@ from typing import Final
 
 from .layout import Daemon, Layout
 
+GTUBE: Final = "XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"
+"""The classic test pattern: spam for certain."""
+
 PLUGINS: Final = ("Check", "BodyEval", "HTMLEval", "HeaderEval", "MIMEEval", "MIMEHeader", "ReplaceTags", "URIEval", "URIDetail", "RelayEval")  # fmt: skip
 
 
