@@ -1,0 +1,225 @@
+"""Debian's Dovecot on loopback, unprivileged as far as it goes, one instance a test session."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+import time
+import urllib.parse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+CONFIG = """
+protocols = imap
+base_dir = {root}/run
+state_dir = {root}/state
+instance_name = mailbox-test-{port}
+log_path = {root}/dovecot.log
+listen = 127.0.0.1
+default_internal_user = nobody
+default_internal_group = nogroup
+default_login_user = nobody
+first_valid_uid = 1
+first_valid_gid = 1
+mail_location = maildir:~/mail
+mail_fsync = never
+auth_failure_delay = 0
+auth_mechanisms = plain login xoauth2 oauthbearer
+disable_plaintext_auth = yes
+mail_max_userip_connections = 50
+ssl = yes
+ssl_cert = <{root}/cert.pem
+ssl_key = <{root}/key.pem
+service imap-login {{
+  chroot =
+  inet_listener imap {{
+    port = {port}
+  }}
+  inet_listener imaps {{
+    port = {tls_port}
+  }}
+}}
+service anvil {{
+  chroot =
+}}
+service imap {{
+  process_limit = 200
+}}
+service stats {{
+  chroot =
+}}
+passdb {{
+  driver = passwd-file
+  args = scheme=PLAIN username_format=%u {root}/users
+}}
+passdb {{
+  driver = oauth2
+  mechanisms = xoauth2 oauthbearer
+  args = {root}/oauth2.conf
+}}
+userdb {{
+  driver = static
+  args = uid={uid} gid={gid} home={root}/home/%u
+}}
+namespace inbox {{
+  inbox = yes
+  mailbox Junk {{
+    special_use = \\Junk
+    auto = create
+  }}
+  mailbox Trash {{
+    special_use = \\Trash
+    auto = create
+  }}
+  mailbox Archive {{
+    auto = create
+  }}
+}}
+"""
+OAUTH2 = """
+introspection_mode = post
+introspection_url = http://127.0.0.1:{port}/introspect
+username_attribute = username
+active_attribute = active
+active_value = true
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Dovecot:
+    """A running server. Users: any name of `users`, password "secret"; OAuth2 tokens: `tokens` by user."""
+
+    root: Path
+    port: int
+    tls_port: int
+    tokens: dict[str, str] = field(default_factory=dict)
+    users: set[str] = field(default_factory=set)
+
+    def client_tls(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=str(self.root / "cert.pem"))
+
+    def add_user(self, name: str) -> str:
+        self.users.add(name)
+        with (self.root / "users").open("a") as file:
+            file.write(f"{name}:secret\n")
+        home = self.root / "home" / name
+        home.mkdir(parents=True, exist_ok=True)
+        os.chown(home, UID, GID)
+        return name
+
+    def doveadm(self, *args: str, data: bytes = b"") -> str:
+        done = subprocess.run(
+            ["doveadm", "-c", str(self.root / "dovecot.conf"), *args],
+            input=data,
+            capture_output=True,
+            timeout=20,
+            check=False,
+        )
+        return (done.stdout + done.stderr).decode()
+
+    def deliver(self, user: str, message: bytes, folder: str = "INBOX") -> None:
+        out = self.doveadm("save", "-u", user, "-m", folder, data=message)
+        assert not out.strip(), out
+
+    def processes(self, user: str) -> list[int]:
+        """Process ids of the imap processes that serve the user."""
+        out = self.doveadm("who", "-1", user)
+        lines = [line.split() for line in out.splitlines() if line.startswith(user + " ")]
+        return [int(words[2].strip("()")) for words in lines]
+
+
+UID, GID = (65534, 65534) if os.getuid() == 0 else (os.getuid(), os.getgid())
+
+
+def _make_certificate(root: Path) -> None:
+    names = "subjectAltName=DNS:localhost,IP:127.0.0.1"
+    key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes".split()
+    subject = f"-days 30 -subj /CN=localhost -addext {names}".split()
+    where = f"-keyout {root}/key.pem -out {root}/cert.pem".split()
+    command = ["openssl", "req", "-x509", *key, *subject, *where]
+    subprocess.run(command, check=True, capture_output=True, timeout=30)
+
+
+@contextmanager
+def running(root: Path) -> Iterator[Dovecot]:
+    """Starts Dovecot below `root` and stops it at the end."""
+    assert shutil.which("dovecot"), "Debian's dovecot-imapd is needed"
+    server = Dovecot(root, free_port(), free_port())
+    for part in ("run", "state", "home"):
+        (root / part).mkdir()
+    for folder in (root, *list(root.parents)[:3]):
+        if folder.stat().st_uid == os.getuid() and folder != Path("/tmp"):
+            folder.chmod(folder.stat().st_mode | 0o755)
+    os.chown(root / "home", UID, GID)
+    (root / "users").touch(mode=0o644)
+    _make_certificate(root)
+    introspection = _introspection(server.tokens)
+    (root / "oauth2.conf").write_text(OAUTH2.format(port=introspection.server_address[1]))
+    (root / "dovecot.conf").write_text(
+        CONFIG.format(root=root, port=server.port, tls_port=server.tls_port, uid=UID, gid=GID)
+    )
+    process = subprocess.Popen(
+        ["dovecot", "-F", "-c", str(root / "dovecot.conf")], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    try:
+        _wait_for(server.tls_port, process)
+        yield server
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(5)
+        introspection.shutdown()
+        introspection.server_close()
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + 15
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            raise RuntimeError((process.stderr.read() if process.stderr else b"").decode())
+        with socket.socket() as probe:
+            probe.settimeout(1)
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise RuntimeError("dovecot did not start")
+
+
+def _introspection(tokens: dict[str, str]) -> http.server.ThreadingHTTPServer:
+    """RFC 7662, as much as Dovecot's oauth2 passdb asks."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
+            token = urllib.parse.parse_qs(body).get("token", [""])[0]
+            user = next((name for name, value in tokens.items() if value == token), None)
+            answer = json.dumps({"active": user is not None, "username": user or ""}).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
