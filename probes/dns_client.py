@@ -56,8 +56,8 @@ def parse_nameserver(text: str) -> Nameserver:
     """Reads "192.0.2.1", "192.0.2.1:5353", "2001:db8::1" or "[2001:db8::1]:5353". Raises ConfigError."""
     host, port = text.strip(), str(DEFAULT_PORT)
     if host.startswith("["):
-        host, _, rest = host[1:].partition("]")
-        port = rest.removeprefix(":") or port
+        host, bracket, rest = host[1:].partition("]")
+        port = (rest.removeprefix(":") or port) if bracket else ""
     elif host.count(":") == 1:
         host, _, port = host.partition(":")
     try:
@@ -97,8 +97,8 @@ class DnsResolver:
     """Asks real nameservers. Implements `probes.dns.Resolver`.
 
     nameservers: "ip" or "ip:port" each, the machine's own when None. timeout: seconds for a whole question,
-    over all tries and servers. retry: seconds of silence after which the next try starts. cache: entries,
-    0 for none.
+    over all tries and servers. retry: seconds of silence after which the next try starts, by default
+    a share of the timeout and at most 1. cache: entries, 0 for none.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class DnsResolver:
         nameservers: Sequence[str] | None = None,
         *,
         timeout: float = 5.0,
-        retry: float = 1.0,
+        retry: float | None = None,
         tries: int = 3,
         cache: int = 10_000,
         max_ttl: float = MAX_TTL,
@@ -118,8 +118,8 @@ class DnsResolver:
             raise ConfigError("an empty list of nameservers")
         self._servers = [parse_nameserver(n) for n in nameservers] if nameservers else system_nameservers()
         self._timeout = timeout
-        self._retry = retry
         self._tries = max(tries, len(self._servers))
+        self._retry = min(1.0, timeout / (self._tries + 1)) if retry is None else retry
         self._capacity = cache
         self._max_ttl = max_ttl
         self._max_negative_ttl = max_negative_ttl
@@ -233,7 +233,7 @@ async def _exchange(server: Nameserver, name: str, rdtype: str, limit: float) ->
             if response.rcode() == dns.rcode.FORMERR:  # a server without EDNS
                 question.use_edns(False)
                 response = await _udp_then_tcp(server, question, limit)
-        return _read(response, name, rdtype, str(server))
+        return read_response(response, name, rdtype, str(server))
     except (TimeoutError, dns.exception.Timeout):
         return DnsAnswer(name, rdtype, DnsStatus.TIMEOUT, nameserver=str(server), detail="no answer in time")
     except (dns.exception.DNSException, OSError, EOFError, ValueError) as error:
@@ -255,7 +255,8 @@ async def _udp_then_tcp(
     return response
 
 
-def _read(response: dns.message.Message, name: str, rdtype: str, server: str) -> DnsAnswer:
+def read_response(response: dns.message.Message, name: str, rdtype: str, server: str) -> DnsAnswer:
+    """What a response says of the name it was asked for."""
     rcode = response.rcode()
     status = _RCODES.get(rcode, DnsStatus.ERROR)
     if status not in (DnsStatus.OK, DnsStatus.NXDOMAIN):

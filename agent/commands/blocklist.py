@@ -210,7 +210,7 @@ async def _through(job: Job, subjects: Sequence[str], progress: Progress) -> lis
     answers: dict[tuple[str, str], Listing] = {}
     wanted = list(subjects)
     for nameserver in job.nameservers:
-        resolver = DnsResolver([nameserver], timeout=job.timeout, cache=0)
+        resolver = DnsResolver([nameserver], timeout=job.timeout, tries=5, cache=0)
         found = await check(
             [parse_subject(s) for s in wanted], list(zones.values()), resolver, progress=progress
         )
@@ -234,7 +234,7 @@ async def _show_zones(job: Job, as_json: bool) -> int:
     from probes.dns_client import DnsResolver
     from probes.outcome import Outcome
 
-    resolver = DnsResolver(job.nameservers[:1], timeout=job.timeout, cache=0)
+    resolver = DnsResolver(job.nameservers[:1], timeout=job.timeout, tries=5, cache=0)
     pairs = [Pair(Subject("", kind), zone) for zone in job.zones for kind in sorted(zone.kinds)]
     healths = await health_of(pairs, resolver)
     by_zone = {zone.name: [healths[zone.name, kind] for kind in sorted(zone.kinds)] for zone in job.zones}

@@ -1,0 +1,186 @@
+"""Every (subject, zone) pair of hundreds of thousands, spread over time, each verdict between two controls.
+
+The sweep runs in segments. A segment asks the pairs of the healthy zones for a while, then asks the controls
+again; only then do its verdicts count and its listings become known. A zone that fails its controls is put
+aside, its segment is forgotten, and it is tried again later; what could never be asked ends as unknown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from probes.blocklists.catalogue import Zone
+from probes.blocklists.check import Listing, Pair, listing
+from probes.blocklists.engine import Engine
+from probes.blocklists.health import ZoneHealth, examine, suspect_resolver
+from probes.blocklists.judge import Reason, Verdict
+from probes.blocklists.lanes import DEFINITE, ZoneLane, build_lanes, fingerprint
+from probes.blocklists.query import Subject
+from probes.clock import Clock, SystemClock
+from probes.dns_client import DnsResolver, parse_nameserver
+
+CONTROLS_IN_FLIGHT = 50  # zones examined at a time
+
+
+@dataclass(frozen=True, slots=True)
+class SweepProgress:
+    """How far a sweep is. done: pairs with a final verdict; seconds since the start."""
+
+    done: int
+    total: int
+    listed: int
+    unknown: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class SweepReport:
+    """What a sweep found: pairs by lane ("zone kind") and reason, the zones' health, the cost in questions.
+
+    skipped: pairs whose earlier answer was still fresh.
+    """
+
+    counts: Mapping[str, Mapping[Reason, int]]
+    health: tuple[ZoneHealth, ...]
+    pairs: int
+    skipped: int
+    sent: int
+    resent: int
+    seconds: float
+
+    def total(self, reason: Reason) -> int:
+        """Pairs with this reason, over all zones."""
+        return sum(counts.get(reason, 0) for counts in self.counts.values())
+
+
+class Sweep:
+    """One plan of subjects and zones, swept as often as `run` is called; fresh answers are not asked again.
+
+    nameserver: "ip" or "ip:port". pace: questions a second over all zones, None for full speed; segment:
+    seconds between controls. cursor: an earlier `cursor()` of the same plan, to go on where that stopped.
+    on_listing: called with each confirmed listing. progress: called after each segment. retries, retry_after:
+    how often and after how many seconds a zone that failed its controls is tried again.
+    """
+
+    def __init__(
+        self,
+        subjects: Iterable[Subject],
+        zones: Iterable[Zone],
+        nameserver: str,
+        *,
+        on_listing: Callable[[Listing], None] | None = None,
+        progress: Callable[[SweepProgress], None] | None = None,
+        cursor: Mapping[str, object] | None = None,
+        pace: float | None = None,
+        in_flight: int = 400,
+        timeout: float = 5.0,
+        segment: float = 30.0,
+        retries: int = 2,
+        retry_after: float = 60.0,
+        clock: Clock | None = None,
+    ) -> None:
+        self._clock: Clock = clock or SystemClock()
+        self._on_listing = on_listing or (lambda _: None)
+        self._progress = progress or (lambda _: None)
+        self._segment, self._retries, self._retry_after = segment, retries, retry_after
+        self._engine = Engine(parse_nameserver(nameserver), in_flight, timeout, pace)
+        self._resolver = DnsResolver([nameserver], timeout=timeout, tries=6, cache=0)
+        self.lanes = build_lanes(subjects, zones)
+        self._plan = fingerprint(self.lanes)
+        self._running = False
+        self._rounds = 0
+        if cursor is not None and cursor.get("plan") == self._plan:
+            self._resume(cursor.get("lanes"))
+
+    def cursor(self) -> dict[str, object]:
+        """Where the sweep is, ready for JSON: hand it to a new Sweep of the same plan after a restart."""
+        return {"plan": self._plan, "lanes": {x.name: 0 if x.order else x.confirmed for x in self.lanes}}
+
+    def _resume(self, positions: object) -> None:
+        for lane in self.lanes:
+            at = positions.get(lane.name, 0) if isinstance(positions, dict) else 0
+            lane.resume(at if isinstance(at, int) else 0)
+
+    async def run(self) -> SweepReport:
+        """Sweeps once. Raises RuntimeError when it is already running."""
+        if self._running:
+            raise RuntimeError("this sweep is running")
+        self._running = True
+        started, sent, resent = self._clock.monotonic(), self._engine.sent, self._engine.resent
+        try:
+            skipped = sum(lane.rearm(self._clock.wall()) for lane in self.lanes) if self._rounds else 0
+            while ready := await self._ready():
+                await self._run_segment(ready, started)
+            self._rounds += 1
+        finally:
+            self._running = False
+        return SweepReport(
+            counts={lane.name: lane.counts() for lane in self.lanes},
+            health=tuple(lane.health for lane in self.lanes if lane.health is not None),
+            pairs=sum(lane.end for lane in self.lanes),
+            skipped=skipped,
+            sent=self._engine.sent - sent,
+            resent=self._engine.resent - resent,
+            seconds=self._clock.monotonic() - started,
+        )
+
+    def unknown(self) -> Iterator[tuple[Subject, Zone, Reason]]:
+        """The pairs that could not be seen in the last run, with the reason."""
+        for lane in self.lanes:
+            yield from lane.unknown()
+
+    async def _ready(self) -> list[ZoneLane]:
+        """The lanes with work whose zones are healthy; waits for the next try of those that are not."""
+        while True:
+            left = [lane for lane in self.lanes if lane.next < lane.end]
+            await self._examine([lane for lane in left if not lane.healthy])
+            ready = [lane for lane in left if lane.healthy]
+            if ready or not left:
+                return ready
+            lost = [lane for lane in left if lane.failures > self._retries or lane.zone.needs_key]
+            for lane in lost:
+                lane.give_up()
+            if len(lost) < len(left):
+                await self._clock.sleep(self._retry_after)
+
+    async def _examine(self, lanes: Sequence[ZoneLane]) -> None:
+        """Asks the controls of some lanes, and puts their health down."""
+        nonce = f"mc{secrets.token_hex(8)}"
+        gate = asyncio.Semaphore(CONTROLS_IN_FLIGHT)
+
+        async def one(lane: ZoneLane) -> ZoneHealth:
+            async with gate:
+                return await examine(lane.zone, lane.kind, self._resolver, nonce)
+
+        healths = suspect_resolver(await asyncio.gather(*(one(lane) for lane in lanes)))
+        for lane, health in zip(lanes, healths, strict=True):
+            lane.health = health
+            lane.failures += 0 if health.healthy else 1
+
+    async def _run_segment(self, lanes: Sequence[ZoneLane], started: float) -> None:
+        """Asks for one segment, then the controls, then makes its verdicts final or forgets them."""
+        await self._engine.run(lanes, self._segment)
+        asked = [lane for lane in lanes if lane.next > lane.confirmed]
+        await self._examine(asked)
+        for lane in asked:
+            if lane.healthy:
+                lane.confirm(self._clock.wall(), self._tell)
+            else:
+                lane.forget()
+        self._progress(self._state(started))
+
+    def _tell(self, subject: Subject, zone: Zone, verdict: Verdict) -> None:
+        self._on_listing(listing(Pair(subject, zone), verdict))
+
+    def _state(self, started: float) -> SweepProgress:
+        counts = [lane.counts() for lane in self.lanes]
+        return SweepProgress(
+            done=sum(lane.confirmed for lane in self.lanes),
+            total=sum(lane.end for lane in self.lanes),
+            listed=sum(count.get(Reason.LISTED, 0) for count in counts),
+            unknown=sum(n for count in counts for reason, n in count.items() if reason not in DEFINITE),
+            seconds=self._clock.monotonic() - started,
+        )
