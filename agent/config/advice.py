@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from agent.config.checks import Finding
 from agent.config.fields import is_loopback
 from agent.config.models import Config
+from agent.config.providers import provider_facts
 
 _UNUSED = "add it to one under `routes:`, or remove it"
 
@@ -16,6 +17,7 @@ def advise(config: Config) -> Iterator[Finding]:
     yield from _one_sided(config)
     yield from _unused(config)
     yield from _senders(config)
+    yield from _seeds(config)
     yield from _bounces(config)
     yield from _receivers(config)
 
@@ -53,6 +55,22 @@ def _senders(config: Config) -> Iterator[Finding]:
                 "add `username:` and `password:`, or go on where the relay knows this machine by its address"
             )
             yield Finding(("senders", name, "relay"), "no login to the relay", right, key=True)
+
+
+def _seeds(config: Config) -> Iterator[Finding]:
+    for name, seed in config.seeds.items():
+        preset = provider_facts(seed.provider)
+        if preset is None:
+            continue
+        if seed.imap.authserv_ids is None and not preset.trust.authserv_ids:
+            right = "add `imap: {authserv_ids: [...]}` with the authserv-id your MX writes"
+            yield Finding(
+                ("seeds", name), "no authentication verdict of its headers is believed", right, key=True
+            )
+        if seed.password and not {"password", "app-password"} & set(preset.auth):
+            yield Finding(
+                ("seeds", name, "password"), f"{preset.title} takes no password any more", "use `oauth2:`"
+            )
 
 
 def _bounces(config: Config) -> Iterator[Finding]:

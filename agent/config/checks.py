@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from agent.config.explain import show_path, suggest
+from agent.config.fields import is_loopback
 from agent.config.providers import provider_facts, provider_names
 from alerts.settings import AlertKind
 
@@ -68,11 +69,14 @@ def _providers(raw: Mapping[str, Any]) -> Iterator[Finding]:
             yield Finding(
                 (*path, "provider"), "no preset of that name", suggest(provider, provider_names(), "")
             )
-        elif not facts.host and not mapping(box, "imap").get("host"):
-            right = "add `imap: {host: imap.example.com}`"
-            yield Finding(
-                path, f"`imap.host` is missing; provider {provider} has no host of its own", right, key=True
-            )
+            continue
+        imap = mapping(box, "imap")
+        if not facts.host and not imap.get("host"):
+            what = f"`imap.host` is missing, and provider {provider} has no host of its own"
+            yield Finding(path, what, "add `imap: {host: imap.example.com}`", key=True)
+        elif imap.get("security") == "none" and not is_loopback(str(imap.get("host") or facts.host)):
+            right = "write tls or starttls"
+            yield Finding((*path, "imap", "security"), "plain text to another machine is refused", right)
 
 
 def _addresses(raw: Mapping[str, Any]) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from agent.config.advice import advise
 from agent.config.checks import Finding, check
+from agent.config.contents import check_contents
 from agent.config.document import MAX_BYTES, Document, Node
 from agent.config.explain import explain, private_keys, show_path
 from agent.config.models import Config, walk_secrets
@@ -110,6 +111,7 @@ def _placed(document: Document, findings: Iterable[Finding]) -> Iterator[Problem
 def _finish(config: Config, document: Document, raw: Mapping[str, Any], require_secrets: bool) -> Config:
     unread: list[Problem] = []
     loose: list[Problem] = []
+    wrong = list(_placed(document, check_contents(config)))
     for path, secret in config.secrets():
         line, column = document.position(path)
         object.__setattr__(secret, "where", f"{document.file}:{line}:{column}: {show_path(path)}")
@@ -117,8 +119,8 @@ def _finish(config: Config, document: Document, raw: Mapping[str, Any], require_
         loose += _placed(
             document, _secret(path, secret.warning(), "chmod 600, or 640 with a group of its own")
         )
-    if unread and require_secrets:
-        raise ConfigInvalid(unread)
+    if wrong or (unread and require_secrets):
+        raise ConfigInvalid([*wrong, *(unread if require_secrets else ())])
     loose += _placed(document, advise(config))
     config._path = Path(document.file)
     config._hash = _hash(config, document.root)

@@ -36,7 +36,7 @@ SMTP_PORTS = {"tls": 465, "starttls": 587, "none": 25}
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,76}")
 _OWN_HEADERS = frozenset(
     {
-        *("from", "to", "cc", "bcc", "subject", "date", "message-id", "sender", "return-path", "received"),
+        *("from", "to", "cc", "bcc", "date", "message-id", "sender", "return-path", "received"),
         *("mime-version", "content-type", "content-transfer-encoding", "dkim-signature"),
         *("list-unsubscribe", "list-unsubscribe-post", "x-mailcanary-token"),
     }
@@ -237,7 +237,10 @@ class Sender(Section):
         description="Your own message: a raw .eml, or a Jinja2 template. Left out: a built-in one.",
     )
     headers: dict[Annotated[str, AfterValidator(_header_name)], Annotated[Line, AfterValidator(_ascii)]] = (
-        Field(default_factory=dict, description="Further headers of each canary.")
+        Field(
+            default_factory=dict,
+            description="Further headers of each canary; `Subject` replaces the template's.",
+        )
     )
     list_unsubscribe: ListUnsubscribe | None = Field(default=None, description="List-Unsubscribe headers.")
     region: Name | None = Field(default=None, description="Only agents of this region send for it.")
@@ -292,7 +295,6 @@ class Folders(Section):
         default_factory=dict, description="Folders that count as a tab: category -> folder."
     )
     others: tuple[Line, ...] = Field(default=(), description="Further folders to look into.")
-    ignore: tuple[Line, ...] = Field(default=(), description="Folders never looked into.")
 
 
 class Imap(Section):
@@ -315,17 +317,13 @@ class Imap(Section):
         description="Whom to believe: authserv-ids of the provider's own Authentication-Results; "
         '"" where it writes none, `*.example.com` for any below.',
     )
-    border: tuple[Line, ...] | None = Field(
+    border: tuple[str, ...] | None = Field(
         default=None,
-        description="Endings of the host in the provider's border Received. Left out: the preset's.",
+        description="Host in the `by` of the provider's border Received, `*.example.com` for any below. "
+        "Left out: the preset's.",
     )
     poll: Duration | None = Field(default=None, description="Look at least this often, IDLE or not.")
     timeout: Duration = Field(default=30.0, description="Longest wait for one answer of the server.")
-
-    @classmethod
-    def faults(cls, given: Mapping[str, Any]) -> Iterator[Fault]:
-        if given.get("security") == "none" and "host" in given and not is_loopback(str(given["host"])):
-            yield Fault("security", "plain text to another machine is refused", "write tls or starttls")
 
 
 class Mailbox(Section):
@@ -339,11 +337,6 @@ class Mailbox(Section):
     password: Secret | None = Field(default=None, description="Password, often an app password.")
     oauth2: OAuth2 | None = Field(default=None, description="XOAUTH2 instead of a password.")
     imap: Imap = Field(default_factory=Imap, description="Only what differs from the preset.")
-
-    @property
-    def login_name(self) -> str:
-        """The user name to log in with."""
-        return self.username or self.address
 
     @classmethod
     def faults(cls, given: Mapping[str, Any]) -> Iterator[Fault]:

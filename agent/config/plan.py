@@ -51,7 +51,7 @@ def daily_cap(config: Config, seed: str) -> int:
     if given is not None:
         return given
     facts = provider_facts(config.seeds[seed].provider)
-    preset = facts.daily if facts else None
+    preset = facts.limits.per_day if facts else None
     return min(config.limits.per_seed_per_day, preset or config.limits.per_seed_per_day)
 
 
@@ -60,7 +60,7 @@ def pace_cap(config: Config, provider: str) -> float | None:
     if config.limits.per_provider_per_minute is not None:
         return config.limits.per_provider_per_minute
     facts = provider_facts(provider)
-    return facts.per_minute if facts else None
+    return facts.limits.per_minute if facts else None
 
 
 def make_plan(config: Config) -> Plan:
