@@ -29,7 +29,16 @@ if [ ! -e "$policy" ]; then
     $as_root chmod 755 "$policy"
 fi
 
-echo "postfix postfix/main_mailer_type select No configuration" | $as_root debconf-set-selections
+# Another installation may hold debconf's lock for a moment.
+tries=60
+until echo "postfix postfix/main_mailer_type select No configuration" | $as_root debconf-set-selections 2>/dev/null; do
+    tries=$((tries - 1))
+    if [ "$tries" -eq 0 ]; then
+        echo "debconf stays locked" >&2
+        exit 1
+    fi
+    sleep 1
+done
 
 install() {
     # shellcheck disable=SC2086  # a list of words is meant

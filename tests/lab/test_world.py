@@ -1,6 +1,8 @@
 """The lab does what it says: each server, each fault and each repair, seen with plain clients."""
 
+import argparse
 import asyncio
+import base64
 import contextlib
 import imaplib
 import secrets
@@ -8,15 +10,21 @@ import smtplib
 import socket
 import ssl
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import dkim
 import dns.message
 import dns.query
 import dns.rcode
+import dns.reversename
 import pytest
+from cryptography.hazmat.primitives import serialization
 
+from agent.commands import check_config
+from tests.lab.world.agent_config import write_config
 from tests.lab.world.dovecot import StoredMessage
 from tests.lab.world.lab import GTUBE, Lab, Relay, User
 from tests.lab.world.packages import program
@@ -165,10 +173,6 @@ def test_direct_delivery_with_both_keys(lab: Lab, provider: str) -> None:
 
 def raw_seed(pem: bytes) -> bytes:
     """dkimpy takes an Ed25519 key as the base64 of its 32 bytes."""
-    import base64
-
-    from cryptography.hazmat.primitives import serialization
-
     key = serialization.load_pem_private_key(pem, None)
     raw = serialization.Encoding.Raw
     private = key.private_bytes(raw, serialization.PrivateFormat.Raw, serialization.NoEncryption())
@@ -186,9 +190,11 @@ def test_submission_with_verified_tls_on_both_ports(lab: Lab) -> None:
             assert not smtp.has_extn("auth")
             smtp.starttls(context=context)
             smtp.login(relay.username, relay.password)
-        with smtplib.SMTP(relay.ip, relay.plain_port, timeout=10) as smtp:
-            with pytest.raises(smtplib.SMTPAuthenticationError):
-                smtp.login(relay.username, "wrong")
+    with (
+        smtplib.SMTP(relay.ip, relay.plain_port, timeout=10) as smtp,
+        pytest.raises(smtplib.SMTPAuthenticationError),
+    ):
+        smtp.login(relay.username, "wrong")
 
 
 def test_swaks_gets_through(lab: Lab) -> None:
@@ -350,6 +356,13 @@ def test_mailbox_faults(lab: Lab) -> None:
         assert imap.status("INBOX", "(UIDVALIDITY)")[1] != before
 
 
+def noop_until_it_fails(imap: imaplib.IMAP4) -> None:
+    """Two seconds of NOOP."""
+    for _ in range(100):
+        imap.noop()
+        time.sleep(0.02)
+
+
 def test_freeze_thaw_and_kick(lab: Lab) -> None:
     user, mailboxes = lab.fresh_user("a"), lab.imap("a")
     imap = login(user, lab)
@@ -361,9 +374,7 @@ def test_freeze_thaw_and_kick(lab: Lab) -> None:
     imap = login(user, lab)
     mailboxes.kick(user.address)
     with pytest.raises((imaplib.IMAP4.abort, OSError)):
-        for _ in range(100):
-            imap.noop()
-            time.sleep(0.02)
+        noop_until_it_fails(imap)
 
 
 def test_a_stopped_dovecot_comes_back_and_mail_waits(lab: Lab) -> None:
@@ -474,6 +485,21 @@ def test_the_log_tells_every_step_with_sub_second_times(lab: Lab) -> None:
     assert {s.queue_id for s in lab.delivery_log(f"<{token}@sender.test>")} >= {stored.queue_id}
 
 
+def test_bounces_of_every_sender_come_to_one_mailbox(lab: Lab) -> None:
+    user = lab.fresh_user("b")
+    lab.policy("b").rule(user.address, "550 5.7.1 no")
+    token = send(lab, user.address, "bulk", return_path="bounce+x1@sender2.test")
+    assert lab.imap("relay").wait_for("bounce@sender.test", token) is not None
+
+
+def test_the_ready_configuration_passes_check_config(lab: Lab, tmp_path: Path) -> None:
+    config = write_config(lab, tmp_path / "agent")
+    parser = argparse.ArgumentParser()
+    check_config.configure(parser)
+    arguments = parser.parse_args([str(config)], argparse.Namespace(config=str(config)))
+    assert check_config.run(arguments) == 0
+
+
 def test_two_labs_side_by_side_and_nothing_left(lab: Lab) -> None:
     with Lab.start() as second:
         assert second.layout.slot != lab.layout.slot
@@ -486,11 +512,9 @@ def test_two_labs_side_by_side_and_nothing_left(lab: Lab) -> None:
 
 
 async def test_the_lab_dies_with_a_killed_test(lab: Lab) -> None:
-    import sys
-    from pathlib import Path
-
     code = (
-        "import sys, time; sys.path.insert(0, sys.argv[1]); from tests.lab.world.lab import Lab; lab = Lab.start();"
+        "import sys, time; sys.path.insert(0, sys.argv[1]); from tests.lab.world.lab import Lab; "
+        "lab = Lab.start();"
         " print(lab.folder, flush=True); time.sleep(60)"
     )
     child = await asyncio.create_subprocess_exec(

@@ -135,7 +135,8 @@ class Blocklists:
         self.zones = dict(ZONES)
 
     def list_(self, zone: str, subject: str, code: str = "127.0.0.2") -> None:
-        """Lists an IPv4 address or a domain; `zone` is a zone's name or a behaviour. Returns when the resolver says so."""
+        """Lists an IPv4 address or a domain; `zone` is a zone's name or a behaviour. Returns when the
+        resolver says so."""
         name = self._name(zone)
         self._entries[name][subject] = code
         self._publish(name)

@@ -248,7 +248,8 @@ class Dns:
         return bool(answer.answer)
 
     def fault(self, zone: str, kind: Fault | None) -> None:
-        """Makes the resolver fail for a zone and all below it: silence, REFUSED, SERVFAIL, NXDOMAIN; None repairs."""
+        """Makes the resolver fail for a zone and all below it: silence, REFUSED, SERVFAIL, NXDOMAIN; None
+        repairs."""
         old = self._faults.pop(zone, None)
         if old == "servfail":
             self.control(f"forward_remove {zone}")

@@ -1,4 +1,5 @@
-"""Three Dovecot instances: the relay's (SASL, and the mailboxes that bounces return to) and one for each provider."""
+"""Three Dovecot instances: the relay's (SASL, and the mailboxes that bounces return to) and one for each
+provider."""
 
 import json
 import signal
@@ -27,7 +28,8 @@ if anyof (header :contains "X-Spam" "Yes",
     stop;
 }
 """
-"""What the filters in front have marked goes to Junk; OpenDMARC only writes its verdict, so that is read too."""
+"""What the filters in front have marked goes to Junk; OpenDMARC only writes its verdict, so that is read
+too."""
 
 
 def _passwd(layout: Layout, host: str) -> str:
@@ -209,7 +211,8 @@ class Mailboxes:
         return [StoredMessage(int(m["uid"]), m["mailbox"], m["text"].encode()) for m in found]
 
     def wait_for(self, user: str, needle: str, timeout: float = 10) -> StoredMessage | None:
-        """The first message of a user, in any folder, whose text holds `needle`; None when there is none in time."""
+        """The first message of a user, in any folder, whose text holds `needle`; None when there is none
+        in time."""
         deadline = time.monotonic() + timeout
         while True:
             for message in self.messages(user, "*"):
@@ -266,7 +269,8 @@ class Mailboxes:
         return tuple(row["pid"] for row in rows)
 
     def freeze(self, user: str) -> int:
-        """Stops a user's IMAP processes (SIGSTOP): the connection stays and says nothing. Returns how many."""
+        """Stops a user's IMAP processes (SIGSTOP): the connection stays and says nothing. Returns how
+        many."""
         pids = self.sessions(user)
         if pids:
             self._namespace.run("kill", "-STOP", *pids)

@@ -2,8 +2,10 @@
 
     helpers.py ROOT OAUTH_IP
 
-- the policy service of each Postfix (SMTPD_POLICY_README), on run/policy-HOST, with rules from rules-HOST.json;
-- an OAuth2 server (RFC 6749 refresh grants, RFC 7662 introspection) on OAUTH_IP:8060, with tokens from tokens.json.
+- the policy service of each Postfix (SMTPD_POLICY_README), on run/policy-HOST, with rules from
+rules-HOST.json;
+- an OAuth2 server (RFC 6749 refresh grants, RFC 7662 introspection) on OAUTH_IP:8060, with tokens from
+tokens.json.
 
 Both files are read again whenever they have changed, so a test changes them and is heard at once.
 """

@@ -2,7 +2,8 @@
 
     init.py ROOT
 
-Keeps /dev/log (each line is stamped on arrival: the lab's ground truth), reaps orphans, and obeys one JSON line at a
+Keeps /dev/log (each line is stamped on arrival: the lab's ground truth), reaps orphans, and obeys one JSON
+line at a
 time on stdin, answering each with one on stdout:
 {"op": "start", "name": ..., "argv": [...]}, {"op": "stop", "name": ..., "signal": 15, "grace": seconds},
 {"op": "signal", "name": ..., "signal": 1}, {"op": "alive"} (tells which have died).

@@ -1,8 +1,10 @@
-"""Holds the namespaces of one lab. Run as a script by its path: standard library only, nothing imported from the project.
+"""Holds the namespaces of one lab. Run as a script by its path: standard library only, nothing imported
+from the project.
 
     keeper.py ROOT PARENT_PID
 
-Makes private mount and PID namespaces, runs init.py as their process 1 with our own stdin and stdout, and waits.
+Makes private mount and PID namespaces, runs init.py as their process 1 with our own stdin and stdout, and
+waits.
 When process 1 ends, or the parent dies (however it dies), the kernel kills everything in the PID namespace;
 then the lab's folder is removed.
 """
@@ -41,7 +43,8 @@ def bind(source: str, target: str) -> None:
 
 
 def private_etc(root: Path) -> None:
-    """Own resolver, hosts and name service switch; /etc and /var read-only, so that nothing is ever left there."""
+    """Own resolver, hosts and name service switch; /etc and /var read-only, so that nothing is ever left
+    there."""
     for folder in ("/etc", "/var"):
         mount(folder, folder, "none", MS_BIND | MS_REC)
         mount(folder, folder, "none", MS_BIND | MS_REMOUNT | MS_RDONLY)

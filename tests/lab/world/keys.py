@@ -65,7 +65,8 @@ class Authority:
     def certificate(
         self, file: str, names: Sequence[str], ips: Sequence[str] = (), first_day: int = 0, last_day: int = 30
     ) -> Path:
-        """Writes FILE.pem with key, certificate and chain; days are counted from now, so -2, -1 has expired."""
+        """Writes FILE.pem with key, certificate and chain; days are counted from now, so -2, -1 has
+        expired."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
         alternatives = [x509.DNSName(n) for n in names]
@@ -87,11 +88,16 @@ def rsa_record(key: rsa.RSAPrivateKey) -> str:
     return f"v=DKIM1; k=rsa; p={base64.b64encode(key.public_key().public_bytes(DER, SPKI)).decode()}"
 
 
+def _write_private(path: Path, pem: bytes) -> None:
+    path.touch(mode=0o600)
+    path.write_bytes(pem)
+
+
 def rsa_key(folder: Path, domain: str, selector: str) -> DkimKey:
     """A new 2048-bit RSA key in DOMAIN.SELECTOR.pem."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     path = folder / f"{domain}.{selector}.pem"
-    path.write_bytes(key.private_bytes(PEM, serialization.PrivateFormat.TraditionalOpenSSL, NONE))
+    _write_private(path, key.private_bytes(PEM, serialization.PrivateFormat.TraditionalOpenSSL, NONE))
     return DkimKey(domain, selector, path, rsa_record(key))
 
 
@@ -99,6 +105,6 @@ def ed25519_key(folder: Path, domain: str, selector: str) -> DkimKey:
     """A new Ed25519 key (RFC 8463) in DOMAIN.SELECTOR.pem, PKCS #8."""
     key = ed25519.Ed25519PrivateKey.generate()
     path = folder / f"{domain}.{selector}.pem"
-    path.write_bytes(key.private_bytes(PEM, PKCS8, NONE))
+    _write_private(path, key.private_bytes(PEM, PKCS8, NONE))
     public = key.public_key().public_bytes(RAW, serialization.PublicFormat.Raw)
     return DkimKey(domain, selector, path, f"v=DKIM1; k=ed25519; p={base64.b64encode(public).decode()}")

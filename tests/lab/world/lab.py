@@ -16,7 +16,16 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from . import blocklists, dns, dovecot, opendkim, opendmarc, policy, postfix, rspamd, spamassassin
 from .keys import Authority, DkimKey, ed25519_key, rsa_key, rsa_record
 from .layout import (
-    IMAP_NAMES, MAIL_DOMAINS, MX_NAMES, PLAIN_PORT, SENDERS, USERS, Daemon, Layout, Sender, password,
+    IMAP_NAMES,
+    MAIL_DOMAINS,
+    MX_NAMES,
+    PLAIN_PORT,
+    SENDERS,
+    USERS,
+    Daemon,
+    Layout,
+    Sender,
+    password,
 )  # fmt: skip
 from .log import Delivery, DeliveryLog
 from .namespace import LabError, Namespace, take_slot
@@ -43,7 +52,8 @@ class User:
 
 @dataclass(frozen=True)
 class Relay:
-    """A submission server's listener for one sender. `host` is the certificate's name, `ip` where to connect."""
+    """A submission server's listener for one sender. `host` is the certificate's name, `ip` where to
+    connect."""
 
     sender: Sender
     host: str
@@ -193,7 +203,8 @@ class Lab:
         self.stop()
 
     def relay(self, name: str = "app") -> Relay:
-        """The submission server as one sender uses it: app, bulk, strict (p=reject) or noauth (publishes nothing)."""
+        """The submission server as one sender uses it: app, bulk, strict (p=reject) or noauth (publishes
+        nothing)."""
         return Relay(SENDERS[name], MX_NAMES["relay"], self.layout.mx_ip("relay"), name, password(name))
 
     @property
@@ -216,7 +227,8 @@ class Lab:
         return Provider(name, MAIL_DOMAINS[name][0], MX_NAMES[name], mx, IMAP_NAMES[name], imap, ids)
 
     def user(self, address: str) -> User:
-        """Any mailbox, such as seed@provider-a.test, full@provider-b.test (quota 8 KiB) or bounce@sender.test."""
+        """Any mailbox, such as seed@provider-a.test, full@provider-b.test (quota 8 KiB) or
+        bounce@sender.test."""
         host = next(h for h, domains in MAIL_DOMAINS.items() if address.partition("@")[2] in domains)
         return User(address, password(address), IMAP_NAMES[host], self.layout.ip(f"imap-{host}"))
 
@@ -252,7 +264,8 @@ class Lab:
 
     @contextmanager
     def name_resolution(self) -> Iterator[None]:
-        """Within it, `socket.getaddrinfo` of this process asks the lab: for libraries that resolve names themselves."""
+        """Within it, `socket.getaddrinfo` of this process asks the lab: for libraries that resolve names
+        themselves."""
         original = socket.getaddrinfo
         socket.getaddrinfo = _through_lab(original, self.dns)  # type: ignore[assignment]
         try:
@@ -261,7 +274,8 @@ class Lab:
             socket.getaddrinfo = original
 
     def reset(self) -> None:
-        """Takes back every rule, record, listing, freeze and hold. Mailboxes keep their mail: take a fresh user."""
+        """Takes back every rule, record, listing, freeze and hold. Mailboxes keep their mail: take a fresh
+        user."""
         for mailboxes in self._mailboxes.values():
             mailboxes.reset()
         for rules in self._policies.values():

@@ -1,4 +1,5 @@
-"""The test's side of the namespaces: takes an address block, starts the keeper, sends orders, runs commands inside."""
+"""The test's side of the namespaces: takes an address block, starts the keeper, sends orders, runs
+commands inside."""
 
 import json
 import os
@@ -24,7 +25,8 @@ class LabError(Exception):
 
 
 def take_slot() -> tuple[int, socket.socket]:
-    """A free address block and the lock on it: an abstract socket, so that no file is left and death unlocks."""
+    """A free address block and the lock on it: an abstract socket, so that no file is left and death
+    unlocks."""
     for slot in range(SLOTS):
         lock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -42,7 +44,8 @@ class Namespace:
     def __init__(self, root: Path, lock: socket.socket) -> None:
         self.root = root
         os.set_inheritable(lock.fileno(), True)
-        # A script's path and no environment of ours: the keeper outlives a killed test and must need nothing of it.
+        # A script's path and no environment of ours: the keeper outlives a killed test and must need
+        # nothing of it.
         self._keeper = subprocess.Popen(
             [sys.executable, "-I", "-S", str(KEEPER), str(root), str(os.getpid())],
             stdin=subprocess.PIPE,
@@ -87,7 +90,8 @@ class Namespace:
         self._order(op="signal", name=name, signal=number)
 
     def wait(self, daemons: Iterable[Daemon], timeout: float = 20) -> None:
-        """Returns when all daemons accept connections; raises LabError when one has died or the time is over."""
+        """Returns when all daemons accept connections; raises LabError when one has died or the time is
+        over."""
         deadline = time.monotonic() + timeout
         waiting = [(d.name, where) for d in daemons for where in d.listens]
         while waiting := [(name, where) for name, where in waiting if not accepts(where)]:

@@ -16,8 +16,10 @@ def opendkim(layout: Layout, keys: Iterable[DkimKey]) -> Daemon:
     conf = folder / "opendkim.conf"
     socket = layout.run / "opendkim.sock"
     conf.write_text(
-        f"Mode s\nSyslog yes\nUserID root\nUMask 000\nCanonicalization relaxed/relaxed\nSocket local:{socket}\n"
-        f"KeyTable file:{folder}/keys\nSigningTable refile:{folder}/signing\nRequireSafeKeys no\nOversignHeaders From\n"
+        f"Mode s\nSyslog yes\nUserID root\nUMask 000\nCanonicalization relaxed/relaxed\n"
+        f"Socket local:{socket}\n"
+        f"KeyTable file:{folder}/keys\nSigningTable refile:{folder}/signing\nRequireSafeKeys no\n"
+        f"OversignHeaders From\n"
         "Background no\nAutoRestart no\nInternalHosts 127.0.0.0/8\n"
     )
     return Daemon("opendkim", ("opendkim", "-f", "-x", str(conf)), (str(socket),))

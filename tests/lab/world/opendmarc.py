@@ -12,8 +12,10 @@ SPF_AUTHSERV: Final = "spf.provider-b.test"
 def policyd_spf(layout: Layout) -> None:
     """Configuration of the SPF policy service, which Postfix starts itself."""
     (layout.root / "policyd-spf.conf").write_text(
-        f"debugLevel = 1\nTestOnly = 0\nHELO_reject = False\nMail_From_reject = False\nPermError_reject = False\n"
-        f"TempError_Defer = False\nskip_addresses = 127.0.0.1/32\nHeader_Type = AR\nAuthserv_Id = {SPF_AUTHSERV}\n"
+        f"debugLevel = 1\nTestOnly = 0\nHELO_reject = False\nMail_From_reject = False\n"
+        f"PermError_reject = False\n"
+        f"TempError_Defer = False\nskip_addresses = 127.0.0.1/32\nHeader_Type = AR\n"
+        f"Authserv_Id = {SPF_AUTHSERV}\n"
     )
 
 
@@ -33,8 +35,10 @@ def opendmarc(layout: Layout) -> Daemon:
     conf = layout.root / "opendmarc.conf"
     socket = layout.run / "opendmarc.sock"
     conf.write_text(
-        f"AuthservID {AUTHSERV}\nTrustedAuthservIDs {AUTHSERV},{SPF_AUTHSERV}\nSocket local:{socket}\nUMask 000\n"
-        "Syslog true\nBackground false\nRejectFailures true\nHoldQuarantinedMessages false\nRequiredHeaders false\n"
+        f"AuthservID {AUTHSERV}\nTrustedAuthservIDs {AUTHSERV},{SPF_AUTHSERV}\n"
+        f"Socket local:{socket}\nUMask 000\n"
+        "Syslog true\nBackground false\nRejectFailures true\nHoldQuarantinedMessages false\n"
+        "RequiredHeaders false\n"
         f"SPFIgnoreResults false\nSPFSelfValidate false\nIgnoreHosts {layout.root}/opendmarc.ignore\n"
         f"PidFile {layout.run}/opendmarc.pid\nUserID opendmarc\n"
     )

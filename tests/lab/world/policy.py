@@ -1,4 +1,5 @@
-"""Rules for what an MX answers to a recipient, and the tokens of the OAuth2 server: the test's side of helpers.py."""
+"""Rules for what an MX answers to a recipient, and the tokens of the OAuth2 server: the test's side of
+helpers.py."""
 
 import json
 import secrets
@@ -41,7 +42,8 @@ class Policy:
         _write(self._path, self._rules)
 
     def rule(self, recipient: str, action: str, stage: Stage = "rcpt") -> None:
-        """A Postfix access(5) action: "451 4.7.1 text", "550 5.7.26 text", "DISCARD", "HOLD", ...; at RCPT or after DATA."""
+        """A Postfix access(5) action: "451 4.7.1 text", "550 5.7.26 text", "DISCARD", "HOLD", ...; at RCPT
+        or after DATA."""
         self._set(recipient, {"kind": "action", "action": action, "stage": stage})
 
     def delay(self, recipient: str, seconds: float, stage: Stage = "rcpt") -> None:

@@ -1,4 +1,5 @@
-"""Three Postfix instances: the submission relay (also MX of the sender domains) and the MX of each provider."""
+"""Three Postfix instances: the submission relay (also MX of the sender domains) and the MX of each
+provider."""
 
 import grp
 import os
@@ -15,8 +16,18 @@ if TYPE_CHECKING:
     from .policy import Policy
 
 OWN_FOLDERS: Final = (
-    "active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming", "private", "saved", "trace",
-)  # fmt: skip
+    "active",
+    "bounce",
+    "corrupt",
+    "defer",
+    "deferred",
+    "flush",
+    "hold",
+    "incoming",
+    "private",
+    "saved",
+    "trace",
+)
 
 SERVICES: Final = """\
 pickup    unix  n  -  n  60   1  pickup
@@ -132,10 +143,14 @@ def relay(layout: Layout) -> Daemon:
     senders = [s for s in SENDERS.values() if s.relayed]
     lines = [rf"/@{s.domain.replace('.', '[.]')}$/ out-{s.name}:" for s in senders]
     (folder / "outlets.pcre").write_text("\n".join(lines) + "\n")
+    others = "|".join(d.replace(".", "[.]") for d in MAIL_DOMAINS["relay"][1:])
+    (folder / "aliases.pcre").write_text(f"/^bounce([+].*)?@({others})$/ bounce@{MAIL_DOMAINS['relay'][0]}\n")
     _main_cf(
         layout,
         "relay",
         {
+            # One mailbox for the bounces of all senders.
+            "virtual_alias_maps": f"pcre:{folder}/aliases.pcre",
             "smtpd_sasl_type": "dovecot",
             "smtpd_sasl_path": f"{layout.run}/auth-relay",
             "smtpd_sasl_security_options": "noanonymous",
@@ -150,12 +165,14 @@ def relay(layout: Layout) -> Daemon:
     )
     listeners = (
         f"{ip}:25 inet n - n - - smtpd\n"
-        f"{ip}:587 inet n - n - - smtpd\n  -o smtpd_tls_security_level=encrypt -o smtpd_tls_auth_only=yes\n{submission}"
+        f"{ip}:587 inet n - n - - smtpd\n"
+        f"  -o smtpd_tls_security_level=encrypt -o smtpd_tls_auth_only=yes\n{submission}"
         f"{ip}:465 inet n - n - - smtpd\n  -o smtpd_tls_wrappermode=yes\n{submission}"
         f"{ip}:{PLAIN_PORT} inet n - n - - smtpd\n  -o smtpd_tls_security_level=none\n{submission}"
     )
     outlets = "".join(
-        f"out-{s.name} unix - - n - - smtp\n  -o smtp_bind_address={layout.ip(s.name)} -o smtp_helo_name={s.helo}\n"
+        f"out-{s.name} unix - - n - - smtp\n"
+        f"  -o smtp_bind_address={layout.ip(s.name)} -o smtp_helo_name={s.helo}\n"
         f"  -o syslog_name=postfix-relay\n"
         for s in senders
     )
@@ -171,7 +188,8 @@ def provider_a(layout: Layout) -> Daemon:
 def provider_b(layout: Layout) -> Daemon:
     """MX with policyd-spf, then dkimpy-milter, OpenDMARC and SpamAssassin."""
     restrictions = (
-        f"reject_unlisted_recipient, check_policy_service {{ unix:{layout.run}/policy-b, default_action=DUNNO, "
+        f"reject_unlisted_recipient, check_policy_service {{ unix:{layout.run}/policy-b, "
+        f"default_action=DUNNO, "
         "timeout=600s }, check_policy_service unix:private/policyd-spf"
     )
     sockets = ",".join(f"unix:{layout.run}/{name}.sock" for name in ("dkimpy", "opendmarc", "spamass"))

@@ -1,19 +1,51 @@
-"""Provider A's filter: rspamd as a milter, with Debian's rules and modules but for those that need a network."""
+"""Provider A's filter: rspamd as a milter, with Debian's rules and modules but for those that need a
+network."""
 
 from typing import Final
 
 from .layout import MX_NAMES, Daemon, Layout
 
 OFF: Final = (
-    "antivirus", "arc", "asn", "aws_s3", "bimi", "clickhouse", "dcc", "dkim_signing", "elastic", "emails",
-    "external_relay", "external_services", "fuzzy_check", "greylist", "hfilter", "history_redis", "http_headers",
-    "maillist", "metadata_exporter", "metric_exporter", "mx_check", "neural", "p0f", "phishing", "ratelimit", "rbl",
-    "redis", "replies", "reputation", "rspamd_update", "spamassassin", "spamtrap", "surbl", "url_redirector",
+    "antivirus",
+    "arc",
+    "asn",
+    "aws_s3",
+    "bimi",
+    "clickhouse",
+    "dcc",
+    "dkim_signing",
+    "elastic",
+    "emails",
+    "external_relay",
+    "external_services",
+    "fuzzy_check",
+    "greylist",
+    "hfilter",
+    "history_redis",
+    "http_headers",
+    "maillist",
+    "metadata_exporter",
+    "metric_exporter",
+    "mx_check",
+    "neural",
+    "p0f",
+    "phishing",
+    "ratelimit",
+    "rbl",
+    "redis",
+    "replies",
+    "reputation",
+    "rspamd_update",
+    "spamassassin",
+    "spamtrap",
+    "surbl",
+    "url_redirector",
     "whitelist",
-)  # fmt: skip
+)
 
 GTUBE: Final = "YJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"
-"""rspamd's test pattern for "mark as spam". It rejects the classic one (XJS...), and that cannot be configured."""
+"""rspamd's test pattern for "mark as spam". It rejects the classic one (XJS...), and that cannot be
+configured."""
 
 MAIN: Final = """\
 lua = "$RULESDIR/rspamd.lua"
