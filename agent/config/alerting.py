@@ -70,6 +70,7 @@ class Rule(Section):
     methods: tuple[Method, ...] | None = Field(
         default=None, min_length=1, description="Authentication methods that must pass."
     )
+    tabs: tuple[Name, ...] | None = Field(default=None, description="Tab categories that count as spam.")
 
 
 class Rules(Section):

@@ -29,7 +29,7 @@ _FAST = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 @dataclass(slots=True)
 class Node:
-    """One value. kind: scalar, list or mapping; line and column count from 1; size: nodes when expanded."""
+    """One value. kind: scalar, list or mapping; line and column from 1; size, height: in nodes, expanded."""
 
     kind: str
     line: int
@@ -39,6 +39,7 @@ class Node:
     entries: dict[str, Entry] = field(default_factory=dict)
     merges: list[Node] = field(default_factory=list)
     size: int = 1
+    height: int = 1
     done: bool = False
 
 
@@ -201,7 +202,7 @@ class _Builder:
     def _begin(self, event: yaml.CollectionStartEvent) -> None:
         _check_tag(event)
         if len(self._open) >= MAX_DEPTH:
-            raise Stop(f"nested deeper than {MAX_DEPTH}", "nothing here goes that deep", *_at(event))
+            raise _too_deep(*_at(event))
         kind = "mapping" if isinstance(event, yaml.MappingStartEvent) else "list"
         if self._open and self._open[-1][0].kind == "mapping" and self._open[-1][1] is None:
             raise Stop("a key that is not plain text", "write `key: value`", *_at(event))
@@ -228,6 +229,9 @@ class _Builder:
             self._open[-1] = (parent, None)
             self._set(parent, key, node)
         parent.size += node.size
+        parent.height = max(parent.height, node.height + 1)
+        if len(self._open) + node.height > MAX_DEPTH + 1:
+            raise _too_deep(node.line, node.column)
         if parent.size > MAX_NODES:
             raise Stop("too large once its aliases are expanded", "use fewer aliases", node.line, node.column)
         return node
@@ -252,6 +256,10 @@ class _Builder:
 
     def _inside_private(self) -> bool:
         return self._document.is_private([key.text for _, key in self._open if key is not None])
+
+
+def _too_deep(line: int, column: int) -> Stop:
+    return Stop(f"nested deeper than {MAX_DEPTH}", "nothing here goes that deep", line, column)
 
 
 @dataclass(frozen=True, slots=True)
