@@ -13,7 +13,6 @@ import os
 import re
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -43,19 +42,23 @@ def _refuse(what: str, right: str) -> PydanticCustomError:
     return PydanticCustomError("mailcanary", "{what}; {right}", {"what": what, "right": right})
 
 
-@dataclass(frozen=True, slots=True, repr=False)
 class Secret:
     """Where one secret is found. Equal and hashed by the reference; a plain one also by its value.
 
     kind: env, file, credential or plain; name: the variable, the absolute path or the credential (empty for a
-    plain one); where: `file:line:column: place` of the setting, for errors.
+    plain one); where: `file:line:column: place` of the setting, for errors. Not a dataclass: `asdict` and its
+    like would spell a plain one out.
     """
 
-    kind: Kind
-    name: str
-    _plain: str = ""
-    _env: Mapping[str, str] = field(default_factory=lambda: os.environ, compare=False)
-    where: str = field(default="", compare=False)
+    __slots__ = ("_env", "_plain", "kind", "name", "where")
+
+    def __init__(self, kind: Kind, name: str, plain: str = "", env: Mapping[str, str] | None = None) -> None:
+        """plain: the value, for kind plain; env: where variables are found, the process's by default."""
+        self.kind = kind
+        self.name = name
+        self.where = ""
+        self._plain = plain
+        self._env = os.environ if env is None else env
 
     def reveal(self) -> str:
         """The secret itself, read now. Raises SecretUnavailable, which names the place, never the value."""
@@ -100,14 +103,21 @@ class Secret:
         """The reference as people write it, e.g. `{env: SMTP_PASSWORD}`; a plain one is not told."""
         return "a plain secret" if self.kind == "plain" else f"{{{self.kind}: {self.name}}}"
 
-    def located(self, where: str) -> Secret:
-        """The same reference, knowing the `file:line:column` it stands at."""
-        return Secret(self.kind, self.name, self._plain, self._env, where)
-
     def __repr__(self) -> str:
         return "Secret(plain: hidden)" if self.kind == "plain" else f"Secret({self.kind}: {self.name})"
 
     __str__ = __repr__
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Secret):
+            return NotImplemented
+        return (self.kind, self.name, self._plain) == (other.kind, other.name, other._plain)
+
+    def __hash__(self) -> int:
+        return hash((self.kind, self.name, self._plain))
+
+    def __deepcopy__(self, memo: object) -> Secret:
+        return self
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Secret is not pickled")
@@ -137,16 +147,10 @@ class Secret:
             self._fail(f"{self.reference()} cannot be read: {error.strerror or 'no reason given'}")
         if len(data) > MAX_BYTES:
             self._fail(f"{self.reference()} is longer than {MAX_BYTES // 1024} KiB")
-        try:
-            return data.decode("utf-8-sig").removesuffix("\n").removesuffix("\r")
-        except UnicodeDecodeError:
-            # No cause: the exception holds the bytes.
-            raise SecretUnavailable(
-                f"{self.where}: {self.reference()} is not UTF-8"
-                if self.where
-                else f"{self.reference()} is not UTF-8",
-                reason=f"{self.reference()} is not UTF-8",
-            ) from None
+        text = _text(data)
+        if text is None:
+            self._fail(f"{self.reference()} is not UTF-8")
+        return text.removesuffix("\n").removesuffix("\r")
 
     # --- reading the file's form -------------------------------------------------------------------------
 
@@ -201,6 +205,14 @@ class Secret:
         cls, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
         return secret_schema()
+
+
+def _text(data: bytes) -> str | None:
+    """None instead of an exception, which would hold the bytes, even as the context of another."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return None
 
 
 def _shown(secret: Secret) -> object:

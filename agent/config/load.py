@@ -114,7 +114,7 @@ def _finish(config: Config, document: Document, raw: Mapping[str, Any], require_
     wrong = list(_placed(document, check_contents(config)))
     for path, secret in config.secrets():
         line, column = document.position(path)
-        object.__setattr__(secret, "where", f"{document.file}:{line}:{column}: {show_path(path)}")
+        secret.where = f"{document.file}:{line}:{column}: {show_path(path)}"
         unread += _placed(document, _secret(path, secret.problem(), "set it before `mailcanary run`"))
         loose += _placed(
             document, _secret(path, secret.warning(), "chmod 600, or 640 with a group of its own")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import json
 import logging
 import pickle
@@ -19,6 +21,11 @@ from agent.config.schema import json_schema
 from agent.secrets import Secret, SecretUnavailable
 
 SENTINEL = "s3ntinel-Zq9"
+
+
+@dataclasses.dataclass
+class Holder:
+    secret: Secret
 
 
 def secret(value: Any, base: Path = Path(), **env: str) -> Secret:
@@ -67,7 +74,7 @@ def test_unavailable(value: Any, why: str) -> None:
     found = secret(value, EMPTY="")
     assert found.problem() == why
     assert found.fingerprint() == ""
-    object.__setattr__(found, "where", "mail.yaml:3:4: seeds.a.password")
+    found.where = "mail.yaml:3:4: seeds.a.password"
     with pytest.raises(SecretUnavailable) as caught:
         found.reveal()
     assert str(caught.value) == f"A secret cannot be read: mail.yaml:3:4: seeds.a.password: {why}"
@@ -99,6 +106,8 @@ def test_plain_is_hidden_everywhere(caplog: pytest.LogCaptureFixture) -> None:
     assert found.reveal() == SENTINEL
     logging.getLogger("test").warning("%s %r %s", found, found, {"a": found})
     assert SENTINEL not in f"{found}{found!r}{found.reference()}{caplog.text}"
+    assert SENTINEL not in str(dataclasses.asdict(Holder(found)))
+    assert copy.deepcopy(found) is found
     with pytest.raises(TypeError):
         pickle.dumps(found)
 
