@@ -14,6 +14,7 @@ from probes.outcome import Severity
 
 _TEXT = 300
 _CLEAN = 8
+_BEGINS = 3
 
 
 def canary(cell: Cell | None, result: CanaryResult, rules: RuleSet) -> Cell:
@@ -41,7 +42,7 @@ def canary(cell: Cell | None, result: CanaryResult, rules: RuleSet) -> Cell:
     return cell._replace(
         recent=recent,
         at=result.at,
-        onset=cell.onset if cell.run else started,
+        onset=cell.onset if cell.onset and rule.good_streak(cell.recent) < _BEGINS else started,
         run=cell.run + 1,
         text=describe(result, mark),
         reply=reply_text(result.reply),

@@ -160,6 +160,8 @@ def _judged(draft: Draft, alert: Alert) -> Alert:
     """Kind, severity (it only rises) and diagnosis from the present members."""
     routes = [m for m in alert.members.values() if m.sender and m.seed]
     members = routes or list(alert.members.values())
+    if alert.code and len(alert.members) * 2 < alert.peak:
+        return alert  # The last few to recover no longer show what it was.
     kind = main_kind(members)
     alert = replace(alert, kind=kind)
     base = worst(_listed_severity(draft, alert), draft.rules.rule(kind).severity)

@@ -34,8 +34,26 @@ def update_routes(draft: Draft, dirty: Iterable[str]) -> None:
     for key, members in changes.items():
         draft.put(with_members(draft.alerts[key], members))
         _note_authentication(draft, key)
+    _hand_over(draft, claims)
     if any(name not in claims for name in draft.hot):
         _regroup(draft, claims)
+
+
+def _hand_over(draft: Draft, claims: dict[str, str]) -> None:
+    """What is left of an almost recovered alert belongs to another whose scope it is in as well."""
+    open_alerts = [a for a in draft.open_alerts() if not a.own]
+    for alert in open_alerts:
+        routes = _routes(alert)
+        if not routes or len(routes) * 4 > alert.peak:
+            continue
+        for name in routes:
+            scopes = draft.cells[name].scopes()
+            for other in open_alerts:
+                if other.key != alert.key and other.scope in scopes and len(other.members) > len(routes):
+                    draft.put(with_members(draft.alerts[other.key], {name: alert.members[name]}))
+                    draft.put(with_members(draft.alerts[alert.key], {name: None}))
+                    claims[name] = other.key
+                    break
 
 
 def forget_gone(draft: Draft) -> None:
@@ -62,9 +80,6 @@ def with_members(alert: Alert, changes: Mapping[str, Member | None]) -> Alert:
         members=members,
         last=last or next(iter(members.values()), None),
         peak=max(alert.peak, len(members)),
-        started=min((alert.started, *(m.since for m in members.values())))
-        if not alert.fired_at
-        else alert.started,
         senders=max(alert.senders, len({m.sender for m in members.values() if m.sender})),
         seeds=max(alert.seeds, len({m.seed for m in members.values() if m.seed})),
         providers=max(alert.providers, len({m.provider for m in members.values() if m.provider})),
@@ -187,7 +202,8 @@ def _opened(draft: Draft, group: Group, hot: list[Cell]) -> str:
         if not alert.open and alert.scope == group.scope and (alert.resolved_at or 0.0) >= since:
             draft.put(fire(alert, draft.now))
             return alert.key
-    started = min(c.onset or c.at for c in group.cells if c in hot)
+    onsets = sorted(c.onset or c.at for c in hot)
+    started = onsets[len(onsets) // 5]  # some of many had a lone loss just before
     kind = _member(draft, hot[0]).kind
     alert = Alert(make_key(group.scope, kind, started), kind, group.scope, started, changed_at=draft.now)
     if alert.key in draft.alerts:
