@@ -7,13 +7,14 @@ end in an error and not in a stall.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import yaml
 
 from agent.config.problems import ConfigInvalid, Problem
+from agent.config.syntax import Stop, events
 
 Path: TypeAlias = Sequence[str | int]
 
@@ -24,7 +25,6 @@ MAX_NODES = 1_000_000
 _STANDARD = "tag:yaml.org,2002:"
 _TAGS = {None, "!", *(_STANDARD + name for name in ("str", "int", "float", "bool", "null", "map", "seq"))}
 _NULLS = {"", "~", "null", "Null", "NULL"}
-_FAST = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(slots=True)
@@ -50,14 +50,6 @@ class Entry:
     line: int
     column: int
     value: Node
-
-
-class Stop(Exception):
-    """Reading the document ends here: what, right, line, column."""
-
-    def __init__(self, what: str, right: str, line: int, column: int) -> None:
-        super().__init__(what)
-        self.what, self.right, self.line, self.column = what, right, line, column
 
 
 class Document:
@@ -155,7 +147,7 @@ class _Builder:
 
     def build(self) -> Node:
         root: Node | None = None
-        for event in _events(self._text):
+        for event in events(self._text):
             if isinstance(event, yaml.DocumentStartEvent) and root is not None:
                 raise Stop("a second document begins", "keep one document in the file", *_at(event))
             node = self._take(event)
@@ -299,61 +291,3 @@ def _check_tag(event: yaml.ScalarEvent | yaml.CollectionStartEvent) -> None:
 def _at(event: yaml.Event) -> tuple[int, int]:
     mark = event.start_mark
     return (mark.line + 1, mark.column + 1) if mark else (1, 1)
-
-
-def _events(text: str) -> Iterator[yaml.Event]:
-    """Parser events. Errors come from the pure Python parser, so that they read the same on every machine."""
-    try:
-        yield from yaml.parse(text, Loader=_FAST)
-    except yaml.YAMLError:
-        try:
-            for _ in yaml.parse(text, Loader=yaml.SafeLoader):
-                pass
-        except yaml.YAMLError as error:
-            raise _syntax(error, text) from None
-        raise Stop("not YAML", "check the indentation and the quotes", 1, 1) from None
-
-
-# What PyYAML says holds bytes of the file, which may be a secret: only these words of ours are told.
-_SYNTAX = (
-    ("'\\t' that cannot start", "a tab where YAML wants spaces", "indent with spaces"),
-    ("that cannot start any token", "a character that begins no value", "put the value in quotes"),
-    (
-        "mapping values are not allowed",
-        "a second `:` in one line",
-        "put the value in quotes, or indent it below",
-    ),
-    ("could not find expected ':'", "a line that is not `key: value`", "add the colon, or indent the text"),
-    ("unexpected end of stream", "a quote that is never closed", "close it"),
-    (
-        "unknown escape character",
-        "a backslash escape that YAML does not have",
-        "use single quotes, or `\\\\`",
-    ),
-    (
-        "expected <block end>",
-        "the indentation does not match the lines above",
-        "indent what belongs together alike",
-    ),
-    ("expected ',' or '}'", "a `{` that is never closed", "close it with `}`"),
-    ("expected ',' or ']'", "a `[` that is never closed", "close it with `]`"),
-    (
-        "undefined tag handle",
-        "a tag (`!`)",
-        "put text that begins with `!` in quotes; tags are not used here",
-    ),
-)
-
-
-def _syntax(error: yaml.YAMLError, text: str) -> Stop:
-    if isinstance(error, yaml.reader.ReaderError):
-        before = text[: error.position]
-        column = error.position - (before.rfind("\n") + 1) + 1
-        return Stop("a control character", "remove it", before.count("\n") + 1, column)
-    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-    line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-    said = str(getattr(error, "problem", None) or "")
-    for sign, what, right in _SYNTAX:
-        if sign in said:
-            return Stop(what, right, line, column)
-    return Stop("not YAML", "check the indentation and the quotes", line, column)

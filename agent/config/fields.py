@@ -18,8 +18,6 @@ from agent.config.base import refuse
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _DURATION = re.compile(r"(?:\d{1,9}(?:\.\d{1,3})?(?:ms|s|m|h|d|w))+")
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
-_SIZES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-_SIZE = re.compile(r"(\d{1,12})\s?(B|KB|MB|GB|KiB|MiB|GiB)")
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOSTNAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
 _LOCAL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
@@ -52,24 +50,6 @@ def _positive(seconds: float) -> float:
     if seconds <= 0:
         raise refuse("a duration of nothing", "write more than 0s")
     return seconds
-
-
-def read_size(value: object) -> int:
-    """`64KiB` as bytes. Raises the pydantic error otherwise."""
-    if isinstance(value, int):
-        return value
-    found = _SIZE.fullmatch(value) if isinstance(value, str) else None
-    if not found:
-        raise refuse("not a size", "write a number with its unit, as in 64KiB or 2MiB")
-    return int(found[1]) * _SIZES[found[2]]
-
-
-def show_size(size: int) -> str:
-    """Bytes as the file writes them, in the largest binary unit that fits."""
-    for unit in ("GiB", "MiB", "KiB"):
-        if size >= _SIZES[unit] and size % _SIZES[unit] == 0:
-            return f"{size // _SIZES[unit]}{unit}"
-    return f"{size}B"
 
 
 def read_instant(value: object) -> float:
@@ -244,13 +224,11 @@ def _text(check: Callable[[str], str]) -> Any:
     return AfterValidator(check)
 
 
-SIZE_PATTERN = r"^\d+ ?(B|KB|MB|GB|KiB|MiB|GiB)$"
 DURATION_PATTERN = r"^(\d+(\.\d+)?(ms|s|m|h|d|w))+$"
 _DURATION_SCHEMA = _text_schema(DURATION_PATTERN, "90s", "15m", "6h", "14d")
 
 DurationOrZero = Annotated[float, BeforeValidator(read_duration), _DURATION_SCHEMA]
 Duration = Annotated[float, BeforeValidator(read_duration), AfterValidator(_positive), _DURATION_SCHEMA]
-Size = Annotated[int, BeforeValidator(read_size), _text_schema(SIZE_PATTERN, "64KiB")]
 Instant = Annotated[
     float, BeforeValidator(read_instant), WithJsonSchema({"type": "string", "format": "date-time"})
 ]

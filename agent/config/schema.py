@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from agent.config.fields import DURATION_PATTERN, SIZE_PATTERN, show_duration, show_size
+from agent.config.fields import DURATION_PATTERN, show_duration
 from agent.config.models import Config
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -23,9 +23,9 @@ def _tidy(node: Any) -> Any:
     if not isinstance(node, dict):
         return node
     node = _without_null({key: _tidy(value) for key, value in node.items()})
-    default, pattern = node.get("default"), node.get("pattern")
-    if isinstance(default, int | float) and pattern in (DURATION_PATTERN, SIZE_PATTERN):
-        node["default"] = show_duration(default) if pattern == DURATION_PATTERN else show_size(int(default))
+    default = node.get("default")
+    if isinstance(default, int | float) and node.get("pattern") == DURATION_PATTERN:
+        node["default"] = show_duration(default)
     return node
 
 

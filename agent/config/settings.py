@@ -20,7 +20,6 @@ from agent.config.fields import (
     Name,
     Nameserver,
     Network,
-    Size,
     Url,
     is_loopback,
     read_duration,
@@ -160,9 +159,6 @@ class Limits(Section):
     )
     in_flight: Annotated[int, Field(ge=1)] = Field(
         default=16, description="Most SMTP sessions at the same time."
-    )
-    header_size: Size = Field(
-        default=256 * 1024, description="Headers of one message longer than this are cut."
     )
 
 

@@ -104,6 +104,11 @@ def awaited(conn: Connection, seed: str) -> list[Canary]:
     return _all(conn, query.order_by(canaries.c.created_at))
 
 
+def remembered(conn: Connection) -> list[Canary]:
+    """Every canary whose message, or a further copy of it, is still looked for."""
+    return _all(conn, sa.select(canaries).where(canaries.c.due_at.is_not(None)))
+
+
 def in_states(conn: Connection, *states: State) -> list[Canary]:
     """Every canary in one of the states."""
     return _all(conn, sa.select(canaries).where(canaries.c.state.in_([s.value for s in states])))
@@ -155,12 +160,10 @@ def count_since(conn: Connection, seed: str, since: float) -> int:
     return int(conn.execute(query).scalar_one())
 
 
-def sight(
-    conn: Connection, seed: str, place: tuple[str, int, int], canary_id: str, at: float, header: bytes
-) -> bool:
+def sight(tx: Tx, seed: str, place: tuple[str, int, int], canary_id: str, at: float, header: bytes) -> bool:
     """Notes a message (folder, UIDVALIDITY, UID) as this canary's. False where it was noted before."""
     folder, validity, uid = place
-    known = conn.execute(
+    known = tx.conn.execute(
         sa.select(sightings.c.canary).where(
             sightings.c.seed == seed,
             sightings.c.folder == folder,
@@ -171,8 +174,19 @@ def sight(
     if known:
         return False
     row = {"seed": seed, "folder": folder, "uidvalidity": validity, "uid": uid}
-    _sight.run(conn, [{**row, "canary": canary_id, "seen_at": at, "header": header}])
+    _sight.run(tx.conn, [{**row, "canary": canary_id, "seen_at": at, "header": header}])
     return True
+
+
+def count_sightings(conn: Connection, seed: str, folder: str, validity: int, canary_id: str) -> int:
+    """How many messages of one folder and UIDVALIDITY bore the canary's token."""
+    query = sa.select(sa.func.count()).where(
+        sightings.c.seed == seed,
+        sightings.c.folder == folder,
+        sightings.c.uidvalidity == validity,
+        sightings.c.canary == canary_id,
+    )
+    return int(conn.execute(query).scalar_one())
 
 
 def headers(conn: Connection, canary_id: str) -> list[bytes]:
@@ -191,10 +205,10 @@ def deletable(conn: Connection, seed: str, before: float, limit: int = 200) -> l
     return [(folder, validity, uid) for folder, validity, uid in conn.execute(query)]
 
 
-def deleted(conn: Connection, seed: str, places: Sequence[tuple[str, int, int]], at: float) -> None:
+def deleted(tx: Tx, seed: str, places: Sequence[tuple[str, int, int]], at: float) -> None:
     """Notes that own messages were deleted from the mailbox."""
     for folder, validity, uid in places:
-        conn.execute(
+        tx.conn.execute(
             sa.update(sightings)
             .where(
                 sightings.c.seed == seed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -9,7 +10,7 @@ from typing import Any, cast
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from agent.store.database import upsert
+from agent.store.database import Hint, Prepared, Tx, upsert
 from agent.store.tables import (
     agents,
     mailboxes,
@@ -22,6 +23,7 @@ from agent.store.tables import (
 )
 
 PAUSED = "paused"
+EVALUATE = Hint("evaluate")
 
 
 def setting(conn: Connection, key: str) -> Any:
@@ -60,6 +62,12 @@ def schedule_rows(conn: Connection) -> dict[str, ScheduleRow]:
     """Every schedule by name."""
     rows = conn.execute(sa.select(schedules)).mappings()
     return {row["name"]: ScheduleRow(**row) for row in rows}
+
+
+def schedule_row(conn: Connection, name: str) -> ScheduleRow | None:
+    """One schedule by name."""
+    row = conn.execute(sa.select(schedules).where(schedules.c.name == name)).mappings().first()
+    return ScheduleRow(**row) if row else None
 
 
 def due_schedules(conn: Connection, now: float, limit: int = 1000) -> list[ScheduleRow]:
@@ -149,9 +157,13 @@ def sender_rows(conn: Connection) -> dict[str, Mapping[str, Any]]:
     return {row["sender"]: dict(row) for row in conn.execute(sa.select(senders)).mappings()}
 
 
-def observe(conn: Connection, at: float, kind: str, body: Mapping[str, object]) -> None:
+_observe = Prepared(sa.insert(observations), ("at", "kind", "body"))
+
+
+def observe(tx: Tx, at: float, kind: str, body: Mapping[str, object]) -> None:
     """Leaves an observation for the evaluator: part of the commit of the result it comes from."""
-    conn.execute(sa.insert(observations), {"at": at, "kind": kind, "body": dict(body)})
+    _observe.run(tx.conn, [{"at": at, "kind": kind, "body": json.dumps(body)}])
+    tx.defer(EVALUATE)
 
 
 def observations_after(
@@ -168,8 +180,13 @@ def observations_after(
 
 
 def set_agent(conn: Connection, row: Mapping[str, object]) -> None:
-    """Announces an agent, or its heartbeat."""
+    """Announces an agent."""
     upsert(conn, agents, ["holder"], row)
+
+
+def beat_agent(conn: Connection, holder: str, now: float) -> None:
+    """The agent's heartbeat."""
+    conn.execute(sa.update(agents).where(agents.c.holder == holder).values(heartbeat_at=now))
 
 
 def agent_rows(conn: Connection, since: float) -> list[Mapping[str, Any]]:

@@ -196,13 +196,11 @@ observations = Table(
     Column("body", JSON, nullable=False),
 )
 
-evaluator = Table(
-    "evaluator",
+engine_rows = Table(
+    "engine_rows",
     metadata,
-    Column("name", String(32), primary_key=True),
-    Column("watermark", Integer, nullable=False),
-    Column("state", JSON, nullable=False),
-    Column("at", Float, nullable=False),
+    Column("key", String(400), primary_key=True),
+    Column("value", JSON, nullable=False),
 )
 
 alerts = Table(
@@ -234,20 +232,21 @@ transitions = Table(
 outbox = Table(
     "outbox",
     metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
-    Column("key", String(255), nullable=False),
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("id", Text, nullable=False),
+    Column("dedup_key", String(255), nullable=False),
     Column("receiver", String(64), nullable=False),
     Column("created_at", Float, nullable=False),
     Column("due_at", Float),
+    Column("leased_until", Float, nullable=False),
     Column("attempts", Integer, nullable=False),
-    Column("claimed_by", String(64)),
-    Column("claimed_until", Float),
     Column("sent_at", Float),
     Column("gave_up_at", Float),
     Column("error", Text, nullable=False),
     Column("body", JSON, nullable=False),
-    Index("ix_outbox_due_at", "due_at"),
-    Index("ix_outbox_key", "receiver", "key", "id"),
+    UniqueConstraint("id"),
+    Index("ix_outbox_due_at", "receiver", "due_at"),
+    Index("ix_outbox_dedup_key", "receiver", "dedup_key", "seq"),
 )
 
 silences = Table(

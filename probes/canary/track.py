@@ -142,6 +142,16 @@ def _deferred(canary: Canary, event: Sent, now: Moment, facts: dict[str, object]
     )
 
 
+def resending(canary: Canary, lease_until: float) -> Canary:
+    """A deferred canary is about to be sent again with its token: from here it may have been accepted."""
+    return _step(canary, state=State.INTENDED, retry_at=None, due_at=lease_until)
+
+
+def postponed(canary: Canary, until: float) -> Canary:
+    """A deferred canary's next attempt has to wait: sending is paused, or the provider asked for silence."""
+    return _step(canary, retry_at=until, due_at=until)
+
+
 def abandoned(canary: Canary, now: Moment) -> Canary:
     """Its sender died while the intent was open: it may have been accepted, so it is never sent again."""
     if canary.state is not State.INTENDED:
@@ -273,6 +283,15 @@ def due(canary: Canary, now: Moment) -> Canary:
             canary, Placement.UNKNOWN, Outcome.UNKNOWN, reason, now, state=State.CLOSED, due_at=None
         )
     return canary
+
+
+def rested(after: Canary, before: Canary, now: Moment, seconds: float = 60.0) -> Canary:
+    """What came due and still is: looked at again later, in the same step as whatever else changed."""
+    if after.due_at is None or after.due_at > now.wall:
+        return after
+    if after is before:
+        return _step(before, due_at=now.wall + seconds)
+    return replace(after, due_at=now.wall + seconds)
 
 
 def may_send_again(canary: Canary, now: Moment) -> bool:

@@ -81,12 +81,10 @@ def upgrade() -> None:
         batch_op.create_index("ix_canaries_seed_created", ["seed", "created_at"], unique=False)
 
     op.create_table(
-        "evaluator",
-        sa.Column("name", sa.String(length=32), nullable=False),
-        sa.Column("watermark", sa.Integer(), nullable=False),
-        sa.Column("state", sa.JSON(), nullable=False),
-        sa.Column("at", sa.Float(), nullable=False),
-        sa.PrimaryKeyConstraint("name", name=op.f("pk_evaluator")),
+        "engine_rows",
+        sa.Column("key", sa.String(length=400), nullable=False),
+        sa.Column("value", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("key", name=op.f("pk_engine_rows")),
     )
     op.create_table(
         "leases",
@@ -134,23 +132,24 @@ def upgrade() -> None:
     )
     op.create_table(
         "outbox",
-        sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
-        sa.Column("key", sa.String(length=255), nullable=False),
+        sa.Column("seq", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("dedup_key", sa.String(length=255), nullable=False),
         sa.Column("receiver", sa.String(length=64), nullable=False),
         sa.Column("created_at", sa.Float(), nullable=False),
         sa.Column("due_at", sa.Float(), nullable=True),
+        sa.Column("leased_until", sa.Float(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
-        sa.Column("claimed_by", sa.String(length=64), nullable=True),
-        sa.Column("claimed_until", sa.Float(), nullable=True),
         sa.Column("sent_at", sa.Float(), nullable=True),
         sa.Column("gave_up_at", sa.Float(), nullable=True),
         sa.Column("error", sa.Text(), nullable=False),
         sa.Column("body", sa.JSON(), nullable=False),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_outbox")),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_outbox")),
+        sa.UniqueConstraint("id", name=op.f("uq_outbox_id")),
     )
     with op.batch_alter_table("outbox", schema=None) as batch_op:
-        batch_op.create_index("ix_outbox_due_at", ["due_at"], unique=False)
-        batch_op.create_index("ix_outbox_key", ["receiver", "key", "id"], unique=False)
+        batch_op.create_index("ix_outbox_dedup_key", ["receiver", "dedup_key", "seq"], unique=False)
+        batch_op.create_index("ix_outbox_due_at", ["receiver", "due_at"], unique=False)
 
     op.create_table(
         "paces",
@@ -267,8 +266,8 @@ def downgrade() -> None:
     op.drop_table("schedules")
     op.drop_table("paces")
     with op.batch_alter_table("outbox", schema=None) as batch_op:
-        batch_op.drop_index("ix_outbox_key")
         batch_op.drop_index("ix_outbox_due_at")
+        batch_op.drop_index("ix_outbox_dedup_key")
 
     op.drop_table("outbox")
     op.drop_table("observations")
@@ -278,7 +277,7 @@ def downgrade() -> None:
 
     op.drop_table("listings")
     op.drop_table("leases")
-    op.drop_table("evaluator")
+    op.drop_table("engine_rows")
     with op.batch_alter_table("canaries", schema=None) as batch_op:
         batch_op.drop_index("ix_canaries_seed_created")
         batch_op.drop_index("ix_canaries_route")

@@ -1,0 +1,315 @@
+"""One agent: opens the store, takes its lease, starts the rooms, reloads, and stops in good order."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from aiohttp import web
+from prometheus_client.core import Metric
+
+from agent import schedule, states
+from agent.config.load import load
+from agent.config.models import Config
+from agent.hints import LocalHints
+from agent.holder import own_holder, surely_dead
+from agent.metrics import Metrics
+from agent.runner.delivering import Delivering
+from agent.runner.evaluating import Evaluator
+from agent.runner.ledger import Ledger
+from agent.runner.mailboxes import Mailboxes
+from agent.runner.origins import Origins
+from agent.runner.rounds import Rounds
+from agent.runner.sending import Sending
+from agent.runner.services import Services, nonce
+from agent.runner.timer import Timer
+from agent.runner.upkeep import Upkeep
+from agent.runner.watching import NAME as SWEEP
+from agent.runner.watching import Watching
+from agent.store import canaries, leases, rows
+from agent.store.database import Database, Tx
+from agent.store.schema import open_store
+from agent.tls import client_context
+from agent.web.server import WebServices, build
+from alerts.http import AiohttpPoster
+from probes.canary import track
+from probes.canary.state import State
+from probes.canary.token import SECRET_BYTES, TokenKeys
+from probes.clock import Clock, SystemClock
+from probes.dns_client import DnsResolver
+from probes.errors import ConfigError, StoreError
+
+log = structlog.get_logger("agent")
+
+LEASE = "agent"
+GRACE = 20.0
+"""Seconds that submissions under way are given to end when the agent stops."""
+
+
+class Busy(StoreError):
+    """Another agent works on this store."""
+
+
+@dataclass
+class App:
+    """A running agent. `scheduled` false: only what is asked for is sent (mailcanary probe)."""
+
+    services: Services
+    scheduled: bool = True
+    reloads: Callable[[], Config] | None = None
+    _stop: asyncio.Event = field(default_factory=asyncio.Event)
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    _web: web.AppRunner | None = None
+    _reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def __post_init__(self) -> None:
+        services = self.services
+        self.ledger = Ledger(services)
+        self.origins = Origins(services)
+        self.mailboxes = Mailboxes(services, self.ledger)
+        self.sending = Sending(services, self.ledger, self.origins, self.mailboxes.sent)
+        self.rounds = Rounds(services, self.ledger, self.sending)
+        self.timer = Timer(services, self.ledger, self.mailboxes.want_scan, self.mailboxes.fault)
+        self.evaluator = Evaluator(services)
+        self.delivering = Delivering(services, lambda: self.evaluator.settings)
+        self.watching = Watching(services)
+        self.upkeep = Upkeep(services, self.mailboxes, self.timer, self._stop.set)
+
+    async def start(self) -> None:
+        """Takes up what the last run left, and starts every room."""
+        services, config = self.services, self.services.config
+        services.metrics.add(self._states)
+        services.metrics.create_at_zero(config.senders, {s.provider for s in config.seeds.values()})
+        await self._take_up()
+        await self.evaluator.load()
+        await self._sync_schedules()
+        await self.mailboxes.configure(config)
+        self.ledger.listen(lambda _change: self.timer.wake())
+        self.ledger.listen(self.delivering.seen)
+        self.delivering.configure()
+        for work in (self.timer.run, self.evaluator.run, self.delivering.run, self.upkeep.run):
+            self._spawn(work(self._stop), work.__qualname__)
+        self._spawn(services.hints.run(self._handlers(), self._stop), "hints")
+        services.metrics.reload_ok.set(1)
+        services.metrics.reload_at.set(services.clock.wall())
+
+    def _handlers(self) -> dict[str, Any]:
+        return {
+            "canary": self.sending.scheduled,
+            "retry": self.sending.retry,
+            "blocklists": self.watching.scheduled,
+            "evaluate": self._evaluate,
+            "deliver": self._deliver,
+        }
+
+    async def _evaluate(self, _key: str) -> None:
+        self.evaluator.wake()
+
+    async def _deliver(self, _key: str) -> None:
+        self.delivering.wake()
+
+    def _spawn(self, work: Any, name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(self._ended)
+        self._tasks.append(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            log.critical(
+                "a part of the agent failed: it stops", part=task.get_name(), exc_info=task.exception()
+            )
+            self._stop.set()
+
+    async def serve(self) -> None:
+        """Opens the web. Raises ConfigError where the address is taken."""
+        services = self.services
+        web_services = WebServices(
+            config=lambda: services.config,
+            database=services.database,
+            metrics=services.metrics,
+            clock=services.clock,
+            reload=self.reload,
+            ready=self._missing,
+            rounds=self.rounds,
+        )
+        self._web = web.AppRunner(build(web_services), access_log=None, handle_signals=False)
+        await self._web.setup()
+        agent = services.config.agent
+        try:
+            await web.TCPSite(self._web, agent.listen_host, agent.listen_port).start()
+        except OSError as error:
+            raise ConfigError(f"agent.listen {agent.listen}: {error.strerror or error}") from None
+        await self.upkeep.announce(services.clock.wall())
+
+    async def wait(self) -> None:
+        """Returns when the agent is told to stop."""
+        await self._stop.wait()
+
+    def stop(self) -> None:
+        """Tells the agent to stop."""
+        self._stop.set()
+
+    async def close(self) -> None:
+        """Lets submissions under way end, closes sessions, gives back the lease."""
+        self._stop.set()
+        services = self.services
+        end = services.clock.monotonic() + GRACE
+        while services.inflight and services.clock.monotonic() < end:
+            await services.clock.sleep(0.05)
+        if self._web is not None:
+            await self._web.cleanup()
+        await self.mailboxes.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await services.poster.close()
+        with suppress(StoreError):
+            await services.database.write(lambda tx: _goodbye(tx, services.holder))
+        await asyncio.to_thread(services.database.close)
+
+    async def reload(self) -> None:
+        """Swaps the config as a whole. Raises ConfigError and keeps the old one where the new one is bad."""
+        if self.reloads is None:
+            raise ConfigError("this agent was not started from a file")
+        async with self._reloading:
+            metrics = self.services.metrics
+            try:
+                config = await asyncio.to_thread(self.reloads)
+                self.origins.rebuild(config)
+            except ConfigError as error:
+                metrics.reload_ok.set(0)
+                log.error("the config is bad, the old one stays", error=str(error))
+                raise
+            await self._swap(config)
+            metrics.reload_ok.set(1)
+            metrics.reload_at.set(self.services.clock.wall())
+
+    async def _swap(self, config: Config) -> None:
+        old, self.services.config = self.services.config, config
+        for setting in ("store", "listen", "name"):
+            if getattr(old.agent, setting) != getattr(config.agent, setting):
+                log.warning("this setting needs a restart", setting=f"agent.{setting}")
+        self.services.resolver = resolver_of(config, self.services.clock)
+        self.services.metrics.create_at_zero(config.senders, {s.provider for s in config.seeds.values()})
+        self.evaluator.configure()
+        self.delivering.configure()
+        await self._sync_schedules()
+        await self.mailboxes.configure(config)
+        self.timer.wake()
+        log.info("config loaded", routes=len(config.routes_resolved), hash=config.hash)
+
+    async def _take_up(self) -> None:
+        """Open intents of a run that died become unconfirmed; whatever is awaited is remembered."""
+        database = self.services.database
+        left = await database.read(lambda conn: canaries.in_states(conn, State.INTENDED))
+        for canary in left:
+            await self.ledger.apply(canary.id, track.abandoned)
+        self.ledger.load(await database.read(canaries.remembered))
+
+    async def _sync_schedules(self) -> None:
+        if not self.scheduled:
+            return
+        wanted = {name: route.every for name, route in self.origins.routes.items()}
+        blocklists = self.services.config.blocklists
+        if blocklists is not None:
+            wanted[SWEEP] = blocklists.every
+        now = self.services.clock.wall()
+        await self.services.database.write(lambda tx: _sync(tx, wanted, now))
+
+    def _states(self) -> Iterable[Metric]:
+        services = self.services
+        now = services.clock.wall()
+        return services.database.read_now(lambda conn: list(states.collect(conn, services.config, now)))
+
+    def _missing(self) -> str:
+        """What is not there yet, in words; "" when ready."""
+        dead = [task.get_name() for task in self._tasks if task.done()]
+        return f"ended: {', '.join(dead)}" if dead else ""
+
+
+def _sync(tx: Tx, wanted: dict[str, float], now: float) -> None:
+    known = rows.schedule_rows(tx.conn)
+    rows.drop_schedules(tx.conn, known.keys() - wanted.keys())
+    for name, every in wanted.items():
+        row = known.get(name)
+        if row is None:
+            rows.put_schedule(tx.conn, name, schedule.first_due(name, every, now))
+            continue
+        due = schedule.caught_up(name, row.due_at, now, every)
+        if due != row.due_at:
+            rows.move_schedule(tx.conn, row, due, None)
+
+
+def _goodbye(tx: Tx, holder: str) -> None:
+    leases.release_all(tx.conn, holder)
+    rows.drop_agent(tx.conn, holder)
+
+
+def resolver_of(config: Config, clock: Clock) -> DnsResolver:
+    """The resolver the config names, or the system's."""
+    servers = list(config.resolver.nameservers) or None
+    return DnsResolver(servers, timeout=config.resolver.timeout, clock=clock)
+
+
+def _token_keys(tx: Tx, source: random.Random, now: float) -> TokenKeys:
+    found = rows.load_token_keys(tx.conn)
+    if not found:
+        rows.add_token_key(tx.conn, "1", nonce(source, SECRET_BYTES), now)
+        found = rows.load_token_keys(tx.conn)
+    secrets = {int(key_id): key for key_id, key in found.items()}
+    return TokenKeys(max(secrets), secrets)
+
+
+def _take_lease(tx: Tx, holder: str, clock: Clock) -> leases.Lease:
+    now = clock.wall()
+    other = leases.holder_of(tx.conn, LEASE, now)
+    if other and other != holder and surely_dead(other, clock.boot):
+        leases.release_all(tx.conn, other)
+        rows.drop_agent(tx.conn, other)
+    lease = leases.acquire(tx.conn, LEASE, holder, now)
+    if lease is None:
+        raise Busy(f"{other} holds it; one agent works on a store (stop it, or wait until its lease ends)")
+    return lease
+
+
+async def open_app(
+    config: Config,
+    *,
+    clock: Clock | None = None,
+    source: random.Random | None = None,
+    database: Database | None = None,
+    scheduled: bool = True,
+    reload_from: str | None = None,
+) -> App:
+    """An agent ready to start. Raises Busy where another one holds the store, ConfigError, StoreError."""
+    clock, source = clock or SystemClock(), source or random.SystemRandom()
+    if database is None:
+        database = await asyncio.to_thread(open_store, config.store_url)
+    holder = own_holder(clock.boot)
+    try:
+        lease = await database.write(lambda tx: _take_lease(tx, holder, clock))
+        keys = await database.write(lambda tx: _token_keys(tx, source, clock.wall()))
+        services = Services(
+            config=config,
+            clock=clock,
+            random=source,
+            database=database,
+            hints=LocalHints(database),
+            metrics=Metrics(),
+            resolver=resolver_of(config, clock),
+            tls=client_context,
+            keys=keys,
+            holder=holder,
+            poster=AiohttpPoster(),
+            lease=lease,
+        )
+        reloads = (lambda: load(reload_from, require_secrets=True)) if reload_from else None
+        return App(services, scheduled=scheduled, reloads=reloads)
+    except Exception:
+        await asyncio.to_thread(database.close)
+        raise

@@ -1,0 +1,55 @@
+"""Talking to the running agent over its own API."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from probes.errors import HttpUnavailable, StoreError
+
+if TYPE_CHECKING:
+    from agent.config.models import Config
+
+TIMEOUT = 75.0
+"""Seconds: longer than the longest poll of the server."""
+
+
+def call(config: Config, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    """One request to the agent that works on the config's store.
+
+    Raises StoreError where none runs, HttpUnavailable where it does not answer as it should.
+    """
+    import time
+
+    from agent.commands.common import open_existing, running_agent
+
+    database = open_existing(config)
+    try:
+        agent = running_agent(database, time.time())
+    finally:
+        database.close()
+    if agent is None:
+        raise StoreError("no agent runs on this store; start one with `mailcanary run`")
+    token = config.agent.token.reveal() if config.agent.token else None
+    return asyncio.run(request(f"http://{agent['listen']}{path}", method, token, body))
+
+
+async def request(
+    url: str, method: str = "GET", token: str | None = None, body: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """One JSON request. Raises HttpUnavailable with the agent's own words where it refuses."""
+    import aiohttp
+
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout, headers=headers) as session,
+            session.request(method, url, json=body, allow_redirects=False) as response,
+        ):
+            if response.status >= 400:
+                raise HttpUnavailable(f"{url}: {response.status} {(await response.text())[:300].strip()}")
+            answer: dict[str, Any] = await response.json()
+            return answer
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise HttpUnavailable(f"{url}: {error or type(error).__name__}") from None

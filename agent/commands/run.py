@@ -1,0 +1,80 @@
+"""`mailcanary run`: the daemon."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agent.config.models import Config
+
+NAME = "run"
+HELP = "the agent: send, read back, judge, alert, all day long"
+DESCRIPTION = """\
+Runs the agent in the foreground until SIGTERM or SIGINT.
+
+SIGHUP (or POST /-/reload) reads the config file again; a bad file keeps the old
+config and says why in the log and in mailcanary_config_last_reload_successful.
+
+example:
+  mailcanary --config /etc/mailcanary/mail.yaml run
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """No options: everything is in the config file."""
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs until told to stop."""
+    import asyncio
+
+    from agent.commands.common import config_path, load_config
+    from agent.logs import configure as configure_logs
+
+    config = load_config(args, require_secrets=True)
+    configure_logs(config.agent.log_format, config.agent.log_level)
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(_run(config, config_path(args)))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_run(config, config_path(args)))
+
+
+async def _run(config: Config, path: str) -> int:
+    import asyncio
+    import signal
+    from contextlib import suppress
+
+    import structlog
+
+    from agent.app import open_app
+    from probes.errors import ConfigError
+
+    log = structlog.get_logger("agent")
+    app = await open_app(config, reload_from=path)
+    loop = asyncio.get_running_loop()
+    reloads: set[asyncio.Task[None]] = set()
+
+    async def reload() -> None:
+        with suppress(ConfigError):  # told in the log and in the metric; the old config stays
+            await app.reload()
+
+    def on_hangup() -> None:
+        task = loop.create_task(reload())
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, app.stop)
+    loop.add_signal_handler(signal.SIGHUP, on_hangup)
+    try:
+        await app.start()
+        await app.serve()
+        log.info("mailcanary runs", routes=len(config.routes_resolved), listen=config.agent.listen)
+        await app.wait()
+    finally:
+        await app.close()
+    log.info("mailcanary stopped")
+    return 0

@@ -1,0 +1,178 @@
+"""Is it us or everyone? The newest verdict of every route, who is to blame, and what cannot be seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from agent.config.models import Config
+from agent.store import canaries, rows
+from agent.store.tables import alerts, listings
+from probes.canary.state import Canary
+from probes.clock import rfc3339
+from probes.outcome import Outcome, combine
+
+
+@dataclass(frozen=True, slots=True)
+class RouteStatus:
+    """A route's newest verdict; outcome None: no canary has come back yet."""
+
+    sender: str
+    seed: str
+    provider: str
+    outcome: Outcome | None
+    placement: str
+    reason: str
+    at: float | None
+    latency: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "sender": self.sender,
+            "seed": self.seed,
+            "provider": self.provider,
+            "outcome": self.outcome.value if self.outcome else None,
+            "placement": self.placement or None,
+            "reason": self.reason,
+            "at": rfc3339(self.at) if self.at else None,
+            "latency_seconds": self.latency,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Everything at a glance. faults: what of ours does not work, name to text."""
+
+    at: float
+    outcome: Outcome
+    summary: str
+    routes: tuple[RouteStatus, ...]
+    alerts: tuple[Mapping[str, Any], ...]
+    listings: tuple[Mapping[str, Any], ...]
+    faults: Mapping[str, str]
+    paused: bool
+    agents: tuple[Mapping[str, Any], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "schema": "mailcanary.status/1",
+            "at": rfc3339(self.at),
+            "outcome": self.outcome.value,
+            "summary": self.summary,
+            "routes": [route.to_json() for route in self.routes],
+            "alerts": list(self.alerts),
+            "listings": list(self.listings),
+            "faults": dict(self.faults),
+            "paused": self.paused,
+            "agents": [agent["name"] for agent in self.agents],
+        }
+
+
+AGENT_SILENT = 90.0
+"""Seconds without a heartbeat after which an agent counts as gone."""
+
+
+def read_status(conn: Connection, config: Config, now: float) -> Status:
+    """The state of the whole installation as the store has it."""
+    latest = {(c.sender, c.seed): c for c in canaries.latest_settled(conn)}
+    routes = tuple(
+        _route(config, route.sender, route.seed, latest.get((route.sender, route.seed)))
+        for route in config.routes_resolved
+    )
+    outcome = combine(route.outcome or Outcome.UNKNOWN for route in routes)
+    return Status(
+        at=now,
+        outcome=outcome,
+        summary=summarise(routes),
+        routes=routes,
+        alerts=tuple(_firing(conn)),
+        listings=tuple(_listed(conn)),
+        faults=dict(_faults(conn, config)),
+        paused=bool(rows.setting(conn, rows.PAUSED)),
+        agents=tuple(rows.agent_rows(conn, now - AGENT_SILENT)),
+    )
+
+
+def _route(config: Config, sender: str, seed: str, canary: Canary | None) -> RouteStatus:
+    provider = config.seeds[seed].provider
+    if canary is None:
+        return RouteStatus(sender, seed, provider, None, "", "no verdict yet", None, None)
+    placement = canary.placement.value if canary.placement else ""
+    if canary.category:
+        placement = f"{placement} ({canary.category})"
+    return RouteStatus(
+        sender,
+        seed,
+        provider,
+        canary.outcome,
+        placement,
+        canary.reason,
+        canary.settled_at or canary.seen_at or canary.created.wall,
+        canary.latency,
+    )
+
+
+def summarise(routes: Iterable[RouteStatus]) -> str:
+    """One sentence: is it us, one sender, one provider, or everyone?"""
+    known = list(routes)
+    judged = [route for route in known if route.outcome in (Outcome.PASS, Outcome.FAIL)]
+    failing = [route for route in judged if route.outcome is Outcome.FAIL]
+    unknown = len(known) - len(judged)
+    tail = f" {unknown} of {len(known)} routes could not be judged." if unknown else ""
+    if not judged:
+        return f"No route can be judged yet.{tail}" if known else "There are no routes."
+    if not failing:
+        return f"All {len(judged)} judged routes pass.{tail}"
+    return f"{_pattern(judged, failing)}{tail}"
+
+
+def _pattern(judged: list[RouteStatus], failing: list[RouteStatus]) -> str:
+    if len(failing) == len(judged):
+        return f"All {len(judged)} judged routes fail: it is us, or what all of them share."
+    for what, field in (("sender", "sender"), ("seed", "seed"), ("provider", "provider")):
+        names = {getattr(route, field) for route in failing}
+        if len(names) != 1:
+            continue
+        name = names.pop()
+        mine = [route for route in judged if getattr(route, field) == name]
+        if len(mine) == len(failing) and len(mine) > 1:
+            return f"Every route of {what} {name} fails ({len(mine)}), all others pass: it is {what} {name}."
+    names_text = ", ".join(sorted(f"{route.sender}/{route.seed}" for route in failing)[:5])
+    more = f" and {len(failing) - 5} more" if len(failing) > 5 else ""
+    return f"{len(failing)} of {len(judged)} judged routes fail: {names_text}{more}."
+
+
+def _firing(conn: Connection) -> Iterable[Mapping[str, Any]]:
+    query = sa.select(alerts).where(alerts.c.status == "firing").order_by(alerts.c.since)
+    for row in conn.execute(query).mappings():
+        yield {
+            "key": row["key"],
+            "severity": row["severity"],
+            "title": row["title"],
+            "since": rfc3339(row["since"]),
+        }
+
+
+def _listed(conn: Connection) -> Iterable[Mapping[str, Any]]:
+    query = sa.select(listings).where(listings.c.delisted_at.is_(None)).order_by(listings.c.since)
+    for row in conn.execute(query).mappings():
+        yield {
+            "subject": row["subject"],
+            "zone": row["zone"],
+            "since": rfc3339(row["since"]),
+            "meaning": row["meaning"],
+            "delist_url": row["delist_url"],
+        }
+
+
+def _faults(conn: Connection, config: Config) -> Iterable[tuple[str, str]]:
+    for seed, row in rows.mailbox_rows(conn).items():
+        if seed in config.seeds and not row["readable"]:
+            yield f"seed {seed}", f"{row['reason']} {row['detail']}".strip()
+    for sender, row in rows.sender_rows(conn).items():
+        if sender in config.senders and not row["usable"]:
+            yield f"sender {sender}", row["detail"]

@@ -1,0 +1,103 @@
+"""From the outbox to people, and the dead man's switch. Send, then mark."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import structlog
+
+from agent.runner.ledger import Change
+from agent.runner.services import Services
+from agent.store.outbox import SqlOutbox
+from alerts.heartbeat import Heartbeat, ping
+from alerts.notifiers.factory import make_notifier
+from alerts.outbox import DeliveryEvent, Outbox
+from alerts.settings import AlertSettings
+from probes.errors import MailcanaryError
+
+log = structlog.get_logger("delivering")
+
+BEAT_CHECK = 5.0
+"""Seconds between looks whether the heartbeat is due."""
+
+
+@dataclass
+class Delivering:
+    """Owns the notifiers of the config in force."""
+
+    services: Services
+    settings: Callable[[], AlertSettings]
+    _outbox: Outbox | None = None
+    _heart: Heartbeat = field(default_factory=Heartbeat)
+
+    def wake(self) -> None:
+        """Something was added to the outbox."""
+        if self._outbox is not None:
+            self._outbox.wake()
+
+    def configure(self) -> None:
+        """Makes the notifiers of the config. Raises ConfigError and changes nothing where one is bad."""
+        receivers = self.settings().receivers
+        notifiers = {name: make_notifier(name, one, self.services.poster) for name, one in receivers.items()}
+        if self._outbox is None:
+            self._outbox = Outbox(
+                SqlOutbox(self.services.database),
+                notifiers,
+                self.services.clock,
+                receivers=receivers,
+                random=self.services.random,
+                observe=self._observe,
+            )
+        else:
+            self._outbox.configure(notifiers, receivers)
+
+    def _observe(self, event: DeliveryEvent) -> None:
+        metrics = self.services.metrics
+        if event.outcome == "sent":
+            metrics.notifications.labels(event.receiver).inc()
+            metrics.notification_delay.labels(event.receiver).observe(event.delay)
+            return
+        if event.outcome != "skipped":
+            metrics.notification_failures.labels(event.receiver, event.reason).inc()
+            log.warning(
+                "notification not delivered",
+                receiver=event.receiver,
+                outcome=event.outcome,
+                reason=event.reason,
+                detail=event.detail,
+            )
+
+    def seen(self, change: Change) -> None:
+        """A canary was read back: the loop is closed, whatever folder it was in."""
+        canary = change.after
+        if canary.seen_at is not None and canary.accepted is not None:
+            self._heart = self._heart.loop_closed(canary.accepted.wall, canary.seen_at)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Delivers until `stop`."""
+        assert self._outbox is not None, "configure() comes first"
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._deliver(self._outbox, stop))
+            group.create_task(self._beat(stop))
+
+    async def _deliver(self, outbox: Outbox, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            try:
+                await outbox.run(stop)
+            except MailcanaryError as error:
+                # Nothing was marked: what was sent in this moment is sent again.
+                log.error("delivery is held up", error=str(error))
+                await self.services.clock.sleep(2.0)
+
+    async def _beat(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            settings = self.settings().heartbeat
+            now = self.services.clock.wall()
+            if settings and settings.url and self._heart.due(settings, now):
+                if await ping(settings, self.services.poster, now):
+                    self._heart = self._heart.pinged(now)
+                else:
+                    log.warning("the heartbeat was not accepted")
+            await self.services.clock.sleep(BEAT_CHECK)

@@ -1,0 +1,140 @@
+"""From observations to alerts: one evaluator reads from a watermark; alert state, outbox rows and the
+watermark are one commit, so that a crash evaluates again and arrives at the same keys."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from agent.config.alert_settings import alert_settings
+from agent.runner.services import Services
+from agent.store import incidents, outbox, rows
+from agent.store.database import Hint, Tx
+from alerts.engine import acknowledge, evaluate
+from alerts.lifecycle import Transition
+from alerts.muting import Muting
+from alerts.notification import notifications
+from alerts.observation import Observation, observation_from_json
+from alerts.settings import AlertSettings
+from alerts.state import EngineState, changed_rows, from_rows, retain
+from alerts.texts import Pages
+from probes.errors import DataError, MailcanaryError
+
+log = structlog.get_logger("evaluating")
+
+LONGEST_PAUSE = 30.0
+"""Seconds after which time alone is evaluated: it ends, reminds, and finds what is absent."""
+
+DELIVER = Hint("deliver")
+
+
+@dataclass
+class Evaluator:
+    """Holds the engine's state in memory as it is in the store."""
+
+    services: Services
+    state: EngineState = field(default_factory=EngineState)
+    settings: AlertSettings = field(default_factory=AlertSettings)
+    _watermark: int = 0
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def load(self) -> None:
+        """Reads what the last evaluation left."""
+        found, self._watermark = await self.services.database.read(
+            lambda conn: (incidents.engine_rows(conn), incidents.watermark(conn))
+        )
+        self.state = from_rows(found)
+        self.configure()
+
+    def configure(self) -> None:
+        """Takes rules, receivers and routes from the config."""
+        config = self.services.config
+        self.settings = alert_settings(config)
+        routes = frozenset((route.sender, route.seed) for route in config.routes_resolved)
+        self.state = retain(self.state, routes)
+
+    def wake(self) -> None:
+        """There may be new observations."""
+        self._wake.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Evaluates whenever something was observed, and every half minute for time's sake."""
+        while not stop.is_set():
+            try:
+                await self.once()
+            except MailcanaryError as error:
+                log.error("evaluation failed and will be repeated", error=str(error))
+                await self.services.clock.sleep(2.0)
+            await self._rest(stop)
+
+    async def _rest(self, stop: asyncio.Event) -> None:
+        waits = [
+            asyncio.ensure_future(self._wake.wait()),
+            asyncio.ensure_future(stop.wait()),
+            asyncio.ensure_future(self.services.clock.sleep(LONGEST_PAUSE)),
+        ]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        self._wake.clear()
+
+    async def once(self) -> Sequence[Transition]:
+        """One evaluation of what is new. Returns what changed."""
+        database = self.services.database
+        found = await database.read(lambda conn: rows.observations_after(conn, self._watermark))
+        silences = await database.read(lambda conn: incidents.active_silences(conn, self._now()))
+        muting = Muting(silences=silences, maintenance=self.settings.maintenance)
+        observations = [seen for _, _, body in found if (seen := _read(body)) is not None]
+        state, transitions = evaluate(self.state, observations, self._now(), self.settings.rules, muting)
+        await self._commit(state, transitions, found[-1][0] if found else self._watermark)
+        return transitions
+
+    async def acknowledge(self, key: str, by: str) -> bool:
+        """Somebody takes an alert on. False where there is no such open alert."""
+        state, transitions = acknowledge(self.state, key, by, self._now())
+        await self._commit(state, transitions, self._watermark)
+        return bool(transitions)
+
+    async def _commit(self, state: EngineState, transitions: Sequence[Transition], mark: int) -> None:
+        write, delete = changed_rows(self.state, state)
+        if not (write or delete or transitions or mark != self._watermark):
+            return
+        settings = self.settings
+        pages = Pages(settings.external_url, settings.runbook_url, settings.agent)
+        told = [n for t in transitions for n in notifications(t, settings.receivers, settings.routes, pages)]
+
+        def commit(tx: Tx) -> None:
+            self.services.fence(tx)
+            incidents.write_engine(tx.conn, write, delete, mark)
+            incidents.write_alerts(tx.conn, state, transitions)
+            outbox.add(tx.conn, told, self._now())
+            if told:
+                tx.defer(DELIVER)
+
+        await self.services.database.write(commit)
+        self.state, self._watermark = state, mark
+        for transition in transitions:
+            log.info(
+                "alert",
+                kind=str(transition.kind),
+                key=transition.alert.key,
+                severity=str(transition.alert.severity),
+                told=transition.notify,
+            )
+
+    def _now(self) -> float:
+        return self.services.clock.wall()
+
+
+def _read(body: object) -> Observation | None:
+    try:
+        return observation_from_json(body)  # type: ignore[arg-type]
+    except DataError as error:
+        # Written by another version: what it says is lost to the rules, which is told and not guessed.
+        log.error("an observation cannot be read", error=str(error))
+        return None

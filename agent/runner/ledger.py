@@ -1,0 +1,146 @@
+"""Every step of a canary goes through here: one transaction, then the counters, then whoever listens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from agent.runner.services import Services
+from agent.store import canaries, rows
+from agent.store.database import Tx
+from alerts.observation import CanaryResult, Reply, observation_to_json
+from probes.canary.state import Canary, Moment, State
+from probes.outcome import Placement
+
+Step = Callable[[Canary, Moment], Canary]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A canary before and after a step; before is None for a new intent."""
+
+    before: Canary | None
+    after: Canary
+
+
+Listener = Callable[[Change], None]
+
+
+class Ledger:
+    """The one writer of canary rows, and the memory of those that are awaited."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._awaited: dict[str, dict[str, Canary]] = {}
+        self._listeners: list[Listener] = []
+
+    def load(self, open_canaries: Iterable[Canary]) -> None:
+        """Remembers what was in flight when the agent started."""
+        for canary in open_canaries:
+            self._remember(canary)
+
+    def listen(self, listener: Listener) -> Callable[[], None]:
+        """Hears of every change after its commit, on the loop; returns how to stop hearing."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def awaited(self, seed: str) -> list[Canary]:
+        """Canaries whose message may still turn up in the seed's mailbox."""
+        return list(self._awaited.get(seed, {}).values())
+
+    def expects(self, seed: str, token: str) -> Canary | None:
+        """The open intent for that mailbox that bears the token."""
+        return self._awaited.get(seed, {}).get(token)
+
+    async def apply(self, canary_id: str, step: Step) -> Canary | None:
+        """Moves one canary on and returns it; None where there is no such canary."""
+        change = await self._services.database.write(lambda tx: self.apply_in(tx, canary_id, step))
+        if change is None:
+            return None
+        self.committed([change])
+        return change.after
+
+    def apply_in(self, tx: Tx, canary_id: str, step: Step) -> Change | None:
+        """The same inside a transaction; the caller passes the changes to `committed` afterwards."""
+        tx.flush()
+        self._services.fence(tx)
+        before = canaries.get(tx.conn, canary_id)
+        if before is None:
+            return None
+        after = step(before, self._services.now())
+        if after is not before:
+            canaries.save(tx, after, before)
+            self._observe(tx, before, after)
+        return Change(before, after)
+
+    def intend_in(self, tx: Tx, canary: Canary) -> Change:
+        """Records a new intent inside a transaction."""
+        canaries.insert(tx, canary)
+        return Change(None, canary)
+
+    def committed(self, changes: Iterable[Change]) -> None:
+        """What follows a commit: counters, memory, listeners."""
+        for change in changes:
+            self._count(change)
+            self._remember(change.after)
+            for listener in tuple(self._listeners):
+                listener(change)
+
+    def _observe(self, tx: Tx, before: Canary, after: Canary) -> None:
+        if after.outcome is None or _verdict(before) == _verdict(after):
+            return
+        now = self._services.clock.wall()
+        rows.observe(tx, now, "canary", observation_to_json(self._result(after, now)))
+
+    def _result(self, canary: Canary, now: float) -> CanaryResult:
+        assert canary.outcome is not None
+        reply = canary.reply
+        return CanaryResult(
+            sender=canary.sender,
+            seed=canary.seed,
+            provider=canary.provider,
+            at=now,
+            outcome=canary.outcome,
+            placement=canary.placement or Placement.UNKNOWN,
+            reason=canary.reason,
+            sent_at=canary.accepted.wall if canary.accepted else canary.created.wall,
+            category=canary.category,
+            authentication=dict(canary.verdicts),
+            latency=canary.latency,
+            reply=Reply(reply.code, reply.enhanced, reply.meaning, reply.text) if reply else None,
+            relay=self._relay(canary.sender),
+            evidence=canary.evidence,
+        )
+
+    def _relay(self, name: str) -> str:
+        sender = self._services.config.senders.get(name)
+        if sender is None:
+            return ""
+        if sender.relay:
+            return sender.relay.host
+        return (sender.direct.source_ip or "") if sender.direct else ""
+
+    def _count(self, change: Change) -> None:
+        before, after = change.before, change.after
+        metrics = self._services.metrics
+        if before is None:
+            return
+        if after.attempts > before.attempts:
+            metrics.submitted(after)
+        if after.settled_at is not None and before.settled_at is None:
+            metrics.settled(after)
+        if after.late and not before.late:
+            metrics.late.labels(after.sender, after.provider).inc()
+        if after.duplicates > before.duplicates:
+            metrics.duplicates.labels(after.sender, after.provider).inc()
+
+    def _remember(self, canary: Canary) -> None:
+        tokens = self._awaited.setdefault(canary.seed, {})
+        if canary.state.awaits_arrival or (canary.state is State.SETTLED and canary.due_at is not None):
+            tokens[canary.token] = canary
+        else:
+            tokens.pop(canary.token, None)
+
+
+def _verdict(canary: Canary) -> tuple[object, ...]:
+    return (canary.outcome, canary.placement, canary.reason)

@@ -1,0 +1,210 @@
+"""One reader a seed, and one for bounces: started, replaced on reload, stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import structlog
+
+from agent.config.mail import Mailbox
+from agent.config.models import Config
+from agent.runner.bouncing import BounceOwner
+from agent.runner.credentials import oauth_tokens
+from agent.runner.ledger import Ledger
+from agent.runner.reading import SeedOwner
+from agent.runner.services import Services
+from agent.store import canaries
+from probes.canary.state import Canary, Moment
+from probes.errors import MailcanaryError
+from probes.headers.trust import TrustRule
+from probes.mailbox.access import MailboxAccess, Password, Security
+from probes.mailbox.model import Role
+from probes.mailbox.presets import Preset, preset
+from probes.mailbox.reader import MailboxReader
+
+log = structlog.get_logger("mailboxes")
+BOUNCES = "(bounces)"
+IMAP_PORTS = {Security.TLS: 993, Security.STARTTLS: 143, Security.NONE: 143}
+
+
+@dataclass
+class _Running:
+    reader: MailboxReader
+    owner: SeedOwner | BounceOwner
+    stop: asyncio.Event
+    task: asyncio.Task[None]
+    fingerprint: str
+
+
+@dataclass
+class Mailboxes:
+    """The sessions of all seeds of this agent."""
+
+    services: Services
+    ledger: Ledger
+    _running: dict[str, _Running] = field(default_factory=dict)
+    _jumped: dict[str, Moment] = field(default_factory=dict)
+
+    async def configure(self, config: Config) -> None:
+        """Starts readers of new seeds, replaces those whose settings changed, stops the others."""
+        wanted: dict[str, Mailbox] = dict(config.seeds)
+        if config.bounces:
+            wanted[BOUNCES] = config.bounces
+        for name in list(self._running):
+            mailbox = wanted.get(name)
+            if mailbox is None or _fingerprint(mailbox) != self._running[name].fingerprint:
+                await self._stop(name)
+        for name, mailbox in wanted.items():
+            if name not in self._running:
+                self._start(name, mailbox)
+
+    async def stop(self) -> None:
+        """Ends every session in good order."""
+        await asyncio.gather(*(self._stop(name) for name in list(self._running)))
+
+    def sent(self, canary: Canary) -> None:
+        """A canary is on its way to the seed's mailbox."""
+        running = self._running.get(canary.seed)
+        if running:
+            running.reader.kick()
+
+    def want_scan(self, seed: str) -> bool:
+        """Asks for a full scan that begins from now on; False where the mailbox cannot be read."""
+        running = self._running.get(seed)
+        if running is None or not isinstance(running.owner, SeedOwner):
+            return False
+        able = running.owner.want_scan()
+        running.reader.kick()
+        return able
+
+    def fault(self, seed: str) -> str:
+        """Why a seed cannot be read, as a closed word."""
+        return "seed-unreadable"
+
+    def readable(self, seed: str) -> bool:
+        """Whether the seed's mailbox can be read now."""
+        running = self._running.get(seed)
+        return bool(running and running.reader.state and running.reader.state.readable)
+
+    def retry(self, seed: str) -> bool:
+        """Tries again at once, whatever was refused before."""
+        running = self._running.get(seed)
+        if running is None:
+            return False
+        running.reader.retry()
+        return True
+
+    def clock_jumped(self) -> None:
+        """The clock has jumped: no verdict until each mailbox had one clean scan that began afterwards."""
+        now = self.services.now()
+        for name, running in self._running.items():
+            self._jumped[name] = now
+            running.reader.scan_now()
+
+    def _frozen(self, seed: str, began: Moment) -> bool:
+        jumped = self._jumped.get(seed)
+        if jumped is None:
+            return False
+        if began.since(jumped) > 0:
+            # This scan is the clean one; what it does not find is settled by the next.
+            del self._jumped[seed]
+        return True
+
+    async def delete_old(self, before: float) -> None:
+        """Removes own canaries seen before then from the mailboxes."""
+        database = self.services.database
+        for seed, running in list(self._running.items()):
+            if not isinstance(running.owner, SeedOwner) or not self.readable(seed):
+                continue
+            places = await database.read(partial(canaries.deletable, seed=seed, before=before))
+            if not places:
+                continue
+            try:
+                await running.reader.delete(places)
+            except MailcanaryError as error:
+                log.info("own canaries could not be deleted yet", seed=seed, error=str(error))
+                continue
+            at = self.services.clock.wall()
+            await database.write(partial(canaries.deleted, seed=seed, places=places, at=at))
+
+    def _start(self, name: str, mailbox: Mailbox) -> None:
+        habits = preset_of(mailbox)
+        access = access_of(mailbox, habits, self.services)
+        owner: SeedOwner | BounceOwner
+        if name == BOUNCES:
+            owner = BounceOwner(self.services, self.ledger)
+        else:
+            owner = SeedOwner(name, mailbox.provider, habits.trust, self.services, self.ledger, self._frozen)
+        reader = MailboxReader(
+            access,
+            owner,
+            self.services.clock,
+            preset=habits,
+            folders=folders_of(mailbox),
+            bounces=name == BOUNCES,
+            rnd=self.services.random.random,
+        )
+        stop = asyncio.Event()
+        task = asyncio.create_task(reader.run(stop), name=f"reader {name}")
+        self._running[name] = _Running(reader, owner, stop, task, _fingerprint(mailbox))
+
+    async def _stop(self, name: str) -> None:
+        running = self._running.pop(name)
+        running.stop.set()
+        done, _ = await asyncio.wait({running.task}, timeout=5.0)
+        if not done:
+            running.task.cancel()
+            await asyncio.wait({running.task}, timeout=5.0)
+
+
+def _fingerprint(mailbox: Mailbox) -> str:
+    return json.dumps(mailbox.model_dump(mode="json"), sort_keys=True, default=repr)
+
+
+def preset_of(mailbox: Mailbox) -> Preset:
+    """The provider's habits, with what the config overrides."""
+    found = preset(mailbox.provider)
+    trust: TrustRule = found.trust
+    if mailbox.imap.authserv_ids is not None:
+        trust = replace(trust, authserv_ids=tuple(name.lower() for name in mailbox.imap.authserv_ids))
+    if mailbox.imap.border is not None:
+        trust = replace(trust, border=tuple(name.lower() for name in mailbox.imap.border))
+    poll = mailbox.imap.poll if mailbox.imap.poll is not None else found.poll_seconds
+    return replace(found, trust=trust, poll_seconds=poll)
+
+
+def access_of(mailbox: Mailbox, habits: Preset, services: Services) -> MailboxAccess:
+    """How to reach the mailbox."""
+    imap = mailbox.imap
+    security = Security(imap.security) if imap.security else habits.security
+    port = imap.port or (habits.port if not imap.security else IMAP_PORTS[security])
+    ca_file = str(imap.ca_file) if imap.ca_file else None
+    credential = (
+        oauth_tokens(mailbox.oauth2, habits.oauth, services)
+        if mailbox.oauth2
+        else Password(mailbox.password.reveal() if mailbox.password else "")
+    )
+    return MailboxAccess(
+        host=imap.host or habits.host or "",
+        port=port,
+        username=mailbox.username or habits.login_name(mailbox.address),
+        credential=credential,
+        security=security,
+        tls=None if security is Security.NONE else services.tls(ca_file),
+        timeout=imap.timeout,
+    )
+
+
+def folders_of(mailbox: Mailbox) -> Mapping[str, Role]:
+    """The roles the config gives to folders."""
+    folders = mailbox.imap.folders
+    found = dict.fromkeys(folders.junk, Role.JUNK)
+    found |= dict.fromkeys(folders.tabs.values(), Role.TAB)
+    found |= dict.fromkeys(folders.others, Role.OTHER)
+    if folders.inbox:
+        found[folders.inbox] = Role.INBOX
+    return found

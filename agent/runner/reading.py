@@ -1,0 +1,165 @@
+"""The owner of a seed's reader: turns sightings and scans into steps of canaries."""
+
+from __future__ import annotations
+
+import statistics
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import structlog
+
+from agent.runner.ledger import Change, Ledger
+from agent.runner.services import Services
+from agent.store import canaries, rows
+from agent.store.database import Tx
+from alerts.observation import OwnState, observation_to_json
+from alerts.settings import AlertKind
+from probes.canary import track
+from probes.canary.placement import judge
+from probes.canary.state import Canary, Moment, State
+from probes.canary.token import find_tokens, verify
+from probes.headers.report import read_headers
+from probes.headers.trust import TrustRule
+from probes.mailbox.model import Expectation, ReaderState, ScanReport, SeenMessage
+
+log = structlog.get_logger("reading")
+
+FIRST_BURST = 5.0
+LONGEST_BURST = 15.0
+"""Seconds after acceptance in which a canary is expected: at first, and at most once latencies are known."""
+
+
+@dataclass
+class SeedOwner:
+    """What one seed's reader tells, and what it is told. Implements probes.mailbox.model.ReaderOwner."""
+
+    seed: str
+    provider: str
+    trust: TrustRule
+    services: Services
+    ledger: Ledger
+    frozen: Callable[[str, Moment], bool]
+    """Whether a jump of the clock forbids a verdict from a scan that began then (and notes a clean scan)."""
+    state: ReaderState | None = None
+    _scan_after: float | None = None
+    _latencies: deque[float] = field(default_factory=lambda: deque(maxlen=20))
+
+    def expecting(self) -> Expectation:
+        """What is waited for now."""
+        awaited = self.ledger.awaited(self.seed)
+        waiting = [c for c in awaited if c.state in (State.SENT, State.UNCONFIRMED, State.INTENDED)]
+        return Expectation(
+            open=len(awaited),
+            oldest_sent_at=min((c.created.wall for c in awaited), default=None),
+            burst=self._burst(waiting),
+            scan_after=self._scan_after,
+        )
+
+    def _burst(self, waiting: list[Canary]) -> tuple[float, float] | None:
+        boot = self.services.clock.boot
+        starts = [c.accepted.monotonic for c in waiting if c.accepted and c.accepted.boot == boot]
+        if not starts:
+            return None
+        length = FIRST_BURST
+        if len(self._latencies) >= 5:
+            length = min(LONGEST_BURST, max(2.0, 2.0 * statistics.quantiles(self._latencies, n=20)[-1]))
+        return min(starts), max(starts) + length
+
+    def want_scan(self) -> bool:
+        """Asks for a full scan that begins from now on. False where the mailbox cannot be read."""
+        self._scan_after = self.services.clock.wall()
+        return self.state is not None and self.state.readable
+
+    async def on_message(self, message: SeenMessage) -> None:
+        """A message that looks like a canary: it counts where its token is an open intent of this mailbox."""
+        tokens = find_tokens(message.header)
+        mine = next((c for t in tokens if (c := self._mine(t)) is not None), None)
+        if mine is None:
+            if tokens:
+                log.info("not an open canary of this mailbox", seed=self.seed, folder=message.folder)
+            return
+        seen = Moment(message.seen_wall, message.seen_monotonic, self.services.clock.boot)
+        arrival = judge(message, read_headers(message.header, self.trust), seen)
+        change = await self.services.database.write(lambda tx: self._record(tx, mine.id, message, arrival))
+        if change is None:
+            return
+        self.ledger.committed([change])
+        if change.after.latency is not None:
+            self._latencies.append(change.after.latency)
+
+    def _mine(self, token: str) -> Canary | None:
+        canary = self.ledger.expects(self.seed, token)
+        if canary is None:
+            return None
+        services = self.services
+        genuine = verify(services.keys, token, agent=services.agent, route=canary.route)
+        return canary if genuine else None
+
+    def _record(self, tx: Tx, canary_id: str, message: SeenMessage, arrival: track.Arrival) -> Change | None:
+        tx.flush()
+        place = (message.folder[:255], message.uidvalidity, message.uid)
+        before = canaries.get(tx.conn, canary_id)
+        if before is None or not canaries.sight(
+            tx, self.seed, place, canary_id, message.seen_wall, message.header
+        ):
+            return None
+        if before.seen_at is not None and self._same_message(tx, canary_id, place):
+            return None
+        return self.ledger.apply_in(tx, canary_id, lambda c, now: track.arrived(c, arrival, now))
+
+    def _same_message(self, tx: Tx, canary_id: str, place: tuple[str, int, int]) -> bool:
+        """A sighting in another folder, or after UIDVALIDITY changed, may be the same message moved: only
+        two UIDs of one folder and validity are surely two messages."""
+        folder, validity, _ = place
+        return canaries.count_sightings(tx.conn, self.seed, folder, validity, canary_id) < 2
+
+    async def on_scan(self, report: ScanReport) -> None:
+        """A full scan ended: settles what it proves missing."""
+        began = Moment(report.started_wall, report.started_monotonic, self.services.clock.boot)
+        clean = report.complete and not self.frozen(self.seed, began)
+        scan = track.Scan(began, clean, "" if clean else str(report.fault or "clock"))
+        waiting = [c for c in self.ledger.awaited(self.seed) if c.state in (State.SENT, State.UNCONFIRMED)]
+        changes = await self.services.database.write(lambda tx: self._settle(tx, waiting, scan))
+        if self._scan_after is not None and report.started_wall >= self._scan_after:
+            self._scan_after = None
+        self.ledger.committed(changes)
+
+    def _settle(self, tx: Tx, waiting: list[Canary], scan: track.Scan) -> list[Change]:
+        found = (
+            self.ledger.apply_in(tx, c.id, lambda canary, now: track.scanned(canary, scan, now))
+            for c in waiting
+        )
+        changes = [change for change in found if change is not None and change.after is not change.before]
+        if scan.clean:
+            rows.set_mailbox(tx.conn, self.seed, scanned_at=scan.began.wall)
+        return changes
+
+    async def on_state(self, state: ReaderState) -> None:
+        """Readable or not: a fault of our own, never one of deliverability."""
+        self.state = state
+        level = log.info if state.readable else log.warning
+        level("mailbox", seed=self.seed, readable=state.readable, reason=str(state.reason))
+
+        def record(tx: Tx) -> None:
+            now = self.services.clock.wall()
+            rows.set_mailbox(
+                tx.conn,
+                self.seed,
+                readable=state.readable,
+                reason=str(state.reason),
+                detail=state.detail,
+                since=state.since,
+            )
+            own = OwnState(
+                AlertKind.SEED_UNREADABLE,
+                self.seed,
+                state.readable,
+                now,
+                reason=str(state.reason),
+                text=state.detail,
+                provider=self.provider,
+            )
+            rows.observe(tx, now, "own", observation_to_json(own))
+
+        await self.services.database.write(record)

@@ -1,0 +1,233 @@
+"""From a due schedule to a submitted canary. The intent is durable before MAIL FROM is said."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import structlog
+
+from agent import schedule
+from agent.config.models import Route
+from agent.runner.ledger import Change, Ledger
+from agent.runner.origins import Origins
+from agent.runner.services import Services, nonce
+from agent.store import canaries, rows
+from agent.store.database import Tx
+from alerts.observation import OwnState, observation_to_json
+from alerts.settings import AlertKind
+from probes.canary import replies, track
+from probes.canary.state import Canary, Moment, Reply, State
+from probes.canary.submission import Submission, SubmitResult
+from probes.canary.token import NONCE_BYTES, mint
+from probes.errors import MailcanaryError, StoreError
+
+log = structlog.get_logger("sending")
+
+SEND_LEASE = 600.0
+"""Seconds after which an intent that is still open belongs to a process that died."""
+
+DAY = 86400.0
+
+
+@dataclass(slots=True)
+class Held:
+    """Why a canary was not sent now."""
+
+    reason: str
+    until: float
+
+
+@dataclass
+class Sending:
+    """Claims due routes, submits, retries, and keeps every limit."""
+
+    services: Services
+    ledger: Ledger
+    origins: Origins
+    on_sent: Callable[[Canary], None]
+    _slots: asyncio.Semaphore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._slots = asyncio.Semaphore(self.services.config.limits.in_flight)
+
+    async def scheduled(self, name: str) -> None:
+        """A hint: the route's schedule may be due."""
+        route = self.origins.route(name)
+        if route is None:
+            return
+        async with self._slots:
+            claimed = await self._claim_scheduled(name, route)
+            if claimed is not None:
+                await self.submit(claimed)
+
+    async def _claim_scheduled(self, name: str, route: Route) -> Canary | None:
+        try:
+            change = await self.services.database.write(lambda tx: self._claim(tx, name, route))
+        except StoreError as error:
+            log.error("cannot persist, so nothing is sent", route=route.name, error=str(error))
+            return None
+        if isinstance(change, Held):
+            log.info("held back", route=route.name, reason=change.reason)
+            return None
+        if change is None:
+            return None
+        self.ledger.committed([change])
+        return change.after
+
+    def _claim(self, tx: Tx, name: str, route: Route) -> Change | Held | None:
+        self.services.fence(tx)
+        now = self.services.now()
+        row = rows.schedule_row(tx.conn, name)
+        if row is None or row.due_at > now.wall:
+            return None
+        held = self.held(tx, route, now)
+        if held:
+            rows.move_schedule(tx.conn, row, max(held.until, now.wall + 1.0), None)
+            return held
+        due = schedule.next_due(name, route.every, now.wall, row.count + 1)
+        if not rows.move_schedule(tx.conn, row, due, now.wall):
+            return None
+        return self.intend(tx, route, now, round_id="")
+
+    def held(self, tx: Tx, route: Route, now: Moment) -> Held | None:
+        """What keeps a canary back now: the pause, the seed's day, the provider's pace or its silence."""
+        if rows.setting(tx.conn, rows.PAUSED):
+            return Held("paused", now.wall + min(route.every, 30.0))
+        limit = self.origins.daily_limit(route.seed)
+        tx.flush()
+        if canaries.count_since(tx.conn, route.seed, now.wall - DAY) >= limit:
+            return Held("daily limit of the seed", now.wall + route.every)
+        return self._paced(tx, route, now)
+
+    def _paced(self, tx: Tx, route: Route, now: Moment) -> Held | None:
+        provider = self.origins.provider(route.seed)
+        silent = rows.pace(tx.conn, _silence(route.sender, provider))
+        if silent is not None and silent > now.wall:
+            return Held("the provider asked for silence", silent)
+        pace = self.origins.pace(provider)
+        name = f"provider/{provider}"
+        free, at = pace.take(rows.pace(tx.conn, name), now.wall)
+        if not free:
+            return Held("pace of the provider", at)
+        rows.set_pace(tx.conn, name, at)
+        return None
+
+    def intend(self, tx: Tx, route: Route, now: Moment, round_id: str) -> Change:
+        """Records the intent of a new canary on the route."""
+        services = self.services
+        secret = nonce(services.random, NONCE_BYTES)
+        token = mint(services.keys, agent=services.agent, route=route.name, at=now.wall, nonce=secret)
+        domain = services.config.senders[route.sender].domain
+        canary = Canary(
+            id=services.new_id(now.wall),
+            token=token,
+            message_id=f"<{nonce(services.random, 12).hex()}.canary@{domain}>",
+            sender=route.sender,
+            seed=route.seed,
+            provider=self.origins.provider(route.seed),
+            round=round_id,
+            created=now,
+            deadline=route.deadline,
+            late_after=route.late_after,
+            due_at=now.wall + SEND_LEASE,
+        )
+        services.inflight.add(canary.id)
+        return self.ledger.intend_in(tx, canary)
+
+    async def retry(self, canary_id: str) -> None:
+        """A hint: a deferred canary's next attempt may be due. The same token is sent again."""
+        services = self.services
+        if canary_id in services.inflight:
+            return
+        services.inflight.add(canary_id)
+        try:
+            canary = await services.database.write(lambda tx: self._claim_retry(tx, canary_id))
+        finally:
+            services.inflight.discard(canary_id)
+        if canary is not None:
+            async with self._slots:
+                await self.submit(canary)
+
+    def _claim_retry(self, tx: Tx, canary_id: str) -> Canary | None:
+        self.services.fence(tx)
+        now = self.services.now()
+        canary = canaries.get(tx.conn, canary_id)
+        if canary is None or not track.may_send_again(canary, now):
+            return None
+        silent = rows.pace(tx.conn, _silence(canary.sender, canary.provider)) or 0.0
+        if rows.setting(tx.conn, rows.PAUSED) or silent > now.wall:
+            after = track.postponed(canary, max(silent, now.wall + 30.0))
+        else:
+            after = track.resending(canary, now.wall + SEND_LEASE)
+        canaries.save(tx, after, canary)
+        return after if after.state is State.INTENDED else None
+
+    async def submit(self, canary: Canary) -> Canary | None:
+        """Sends one canary whose intent is durable, and records how that ended."""
+        self.services.inflight.add(canary.id)
+        try:
+            submission = await self.origins.submit(canary)
+            event = _event(submission, self.services.now())
+            after = await self.ledger.apply(canary.id, lambda c, now: track.sent(c, event, now))
+            await self._aftermath(canary, submission)
+        except MailcanaryError as error:
+            # The row stays INTENDED: when its lease expires the reader settles it.
+            log.error("the end of a submission could not be recorded", canary=canary.id, error=str(error))
+            return None
+        finally:
+            self.services.inflight.discard(canary.id)
+        if after is not None and submission.result in (SubmitResult.ACCEPTED, SubmitResult.UNCONFIRMED):
+            self.on_sent(after)
+        return after
+
+    async def _aftermath(self, canary: Canary, submission: Submission) -> None:
+        usable = submission.result is not SubmitResult.UNREACHABLE
+        text = submission.detail if not usable else ""
+        silence = submission.reply.meaning.silence_seconds if submission.reply else 0.0
+
+        def record(tx: Tx) -> None:
+            now = self.services.clock.wall()
+            if silence:
+                rows.set_pace(tx.conn, _silence(canary.sender, canary.provider), now + silence)
+            changed = rows.set_sender(tx.conn, canary.sender, usable, text, now)
+            if changed or not usable:
+                state = OwnState(AlertKind.SENDER_UNREACHABLE, canary.sender, usable, now, text=text)
+                rows.observe(tx, now, "own", observation_to_json(state))
+
+        if silence or not usable or not self.origins.known_usable(canary.sender):
+            await self.services.database.write(record)
+        self.origins.note_usable(canary.sender, usable)
+
+
+def _silence(sender: str, provider: str) -> str:
+    return f"silence/{sender}/{provider}"
+
+
+def _event(submission: Submission, now: Moment) -> track.Sent:
+    reply = submission.reply
+    return track.Sent(
+        result=submission.result.value,
+        reply=_kept(reply),
+        stages=submission.stages,
+        soft=bool(reply and (reply.meaning.seeds_own_fault or reply.meaning.greylisting)),
+        retry_after=float(reply.meaning.silence_seconds) or None if reply else None,
+        detail=submission.detail,
+        at=_answered(submission, now),
+    )
+
+
+def _kept(reply: replies.Reply | None) -> Reply | None:
+    if reply is None:
+        return None
+    meaning = reply.meaning
+    return Reply(reply.code, reply.enhanced, reply.text, reply.stage, meaning.key, meaning.next_step)
+
+
+def _answered(submission: Submission, now: Moment) -> Moment:
+    """When the final reply was read: `now` less the goodbye that followed."""
+    if submission.answered_at is None:
+        return now
+    ago = min(max(now.wall - submission.answered_at, 0.0), 10.0)
+    return Moment(now.wall - ago, now.monotonic - ago, now.boot)

@@ -1,0 +1,115 @@
+"""One timer for everything that has a due time in a row, and the sweep that derives the work from rows.
+
+The sweep is idempotent: what it finds due becomes a hint, and the handler of the hint checks the row
+again in its own transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import structlog
+
+from agent.runner.ledger import Ledger
+from agent.runner.services import Services
+from agent.store import canaries, rows
+from agent.store.database import Hint
+from probes.canary import track
+from probes.canary.state import Canary, State
+from probes.errors import MailcanaryError
+
+log = structlog.get_logger("timer")
+
+LONGEST_SLEEP = 30.0
+SCAN_AGAIN = 20.0
+"""Seconds after which a scan that was asked for and did not come is asked for again."""
+
+
+@dataclass
+class Timer:
+    """Sleeps until the next due time and sweeps; `wake` makes it look at once."""
+
+    services: Services
+    ledger: Ledger
+    wants_scan: Callable[[str], bool]
+    """Asks a seed's reader for a full scan; False where it cannot read now."""
+    scan_fault: Callable[[str], str]
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def wake(self) -> None:
+        """Something came due earlier than thought."""
+        self._wake.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Sweeps until `stop`."""
+        while not stop.is_set():
+            try:
+                pause = await self.sweep()
+            except MailcanaryError as error:
+                log.error("the sweep failed and will be repeated", error=str(error))
+                pause = 5.0
+            await self._rest(pause, stop)
+
+    async def _rest(self, pause: float, stop: asyncio.Event) -> None:
+        self._wake.clear()
+        waits = [
+            asyncio.ensure_future(self.services.clock.sleep(max(0.01, min(pause, LONGEST_SLEEP)))),
+            asyncio.ensure_future(self._wake.wait()),
+            asyncio.ensure_future(stop.wait()),
+        ]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    async def sweep(self) -> float:
+        """Turns what is due into hints and steps. Returns the seconds until the next due time."""
+        services = self.services
+        now = services.clock.wall()
+        due = await services.database.read(
+            lambda conn: (canaries.due(conn, now), rows.due_schedules(conn, now))
+        )
+        for canary in due[0]:
+            await self._look(canary)
+        for row in due[1]:
+            kind = row.name.partition(":")[0]
+            services.hints.put(Hint(kind, row.name))
+        return await self._until_next()
+
+    async def _until_next(self) -> float:
+        following = await self.services.database.read(
+            lambda conn: (canaries.next_due(conn), rows.next_schedule(conn))
+        )
+        times = [at for at in following if at is not None]
+        # What is due already was hinted just now: its handler moves it on and wakes the timer.
+        return max(0.05, min(times) - self.services.clock.wall()) if times else LONGEST_SLEEP
+
+    async def _look(self, canary: Canary) -> None:
+        now = self.services.now()
+        if canary.state is State.INTENDED:
+            if canary.id not in self.services.inflight:
+                await self.ledger.apply(canary.id, track.abandoned)
+            return
+        if track.may_send_again(canary, now):
+            self.services.hints.put(Hint("retry", canary.id))
+            return
+        if canary.state in (State.SENT, State.UNCONFIRMED) and canary.overdue(now):
+            await self._ask_for_scan(canary)
+            return
+        await self.ledger.apply(canary.id, lambda c, at: track.rested(track.due(c, at), c, at))
+
+    async def _ask_for_scan(self, canary: Canary) -> None:
+        asked = self.wants_scan(canary.seed)
+        fault = "" if asked else self.scan_fault(canary.seed)
+
+        def step(current: Canary, at: object) -> Canary:
+            now = self.services.now()
+            after = track.due(current, now)
+            if after is current and fault:
+                after = track.unreadable(current, fault, now)
+            return track.rested(after, current, now, SCAN_AGAIN)
+
+        await self.ledger.apply(canary.id, step)

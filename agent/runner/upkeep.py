@@ -1,0 +1,130 @@
+"""The agent's own health: leases, heartbeat, the clocks, the loop's lag, retention."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import structlog
+
+from agent import __version__
+from agent.runner.mailboxes import Mailboxes
+from agent.runner.services import Services
+from agent.runner.timer import Timer
+from agent.store import leases, retention, rows
+from agent.store.database import Tx
+from alerts.observation import OwnState, observation_to_json
+from alerts.settings import AlertKind
+from probes.canary.state import Moment
+from probes.errors import MailcanaryError
+
+log = structlog.get_logger("upkeep")
+
+BEAT = 10.0
+"""Seconds between heartbeats; a lease lasts three of them."""
+
+JUMP = 5.0
+"""Seconds by which wall and monotonic clock may part between two looks."""
+
+TIDY = 3600.0
+
+
+@dataclass
+class Upkeep:
+    """Runs beside everything else."""
+
+    services: Services
+    mailboxes: Mailboxes
+    timer: Timer
+    lost: Callable[[], None]
+    """Called where the agent has lost its lease: it must not go on."""
+    _last: Moment | None = None
+    _tidied: float = float("-inf")
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Beats until `stop`."""
+        while not stop.is_set():
+            await self._safely(self.beat)
+            await self._safely(self._tidy)
+            await self._watch(stop)
+
+    async def _watch(self, stop: asyncio.Event) -> None:
+        """Looks at the clocks and the loop each second until the next beat."""
+        for _ in range(int(BEAT)):
+            if stop.is_set():
+                return
+            before = self.services.clock.monotonic()
+            await self.services.clock.sleep(1.0)
+            lag = self.services.clock.monotonic() - before - 1.0
+            self.services.metrics.loop_lag.set(max(0.0, lag))
+            await self._safely(self._clocks)
+
+    @staticmethod
+    async def _safely(work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except MailcanaryError as error:
+            log.error("upkeep failed and will be repeated", error=str(error))
+
+    async def beat(self) -> None:
+        """Renews the lease and announces the agent."""
+        services = self.services
+
+        def write(tx: Tx) -> bool:
+            now = services.clock.wall()
+            held = leases.acquire(tx.conn, services.lease.resource, services.holder, now)
+            if held is None or held.epoch != services.lease.epoch:
+                return False
+            rows.beat_agent(tx.conn, services.holder, now)
+            return True
+
+        if not await services.database.write(write):
+            log.error("another agent holds the lease now: this one stops")
+            self.lost()
+
+    async def announce(self, started_at: float) -> None:
+        """Writes the agent's row."""
+        services = self.services
+        row = {
+            "holder": services.holder,
+            "name": services.agent,
+            "version": __version__,
+            "listen": services.config.agent.listen,
+            "started_at": started_at,
+            "heartbeat_at": services.clock.wall(),
+        }
+        await services.database.write(lambda tx: rows.set_agent(tx.conn, row))
+
+    async def _clocks(self) -> None:
+        now = self.services.now()
+        last, self._last = self._last, now
+        if last is None:
+            return
+        jump = (now.wall - last.wall) - (now.monotonic - last.monotonic)
+        if abs(jump) < JUMP:
+            return
+        log.warning("the wall clock jumped", seconds=round(jump, 3))
+        self.mailboxes.clock_jumped()
+
+        def write(tx: Tx) -> None:
+            rows.shift_times(tx.conn, jump)
+            text = f"the wall clock jumped by {jump:.1f} s"
+            for ok in (False, True):
+                state = OwnState(AlertKind.CLOCK, "wall clock", ok, now.wall, text=text)
+                rows.observe(tx, now.wall, "own", observation_to_json(state))
+
+        await self.services.database.write(write)
+        self.timer.wake()
+
+    async def _tidy(self) -> None:
+        now = self.services.clock.monotonic()
+        if now - self._tidied < TIDY:
+            return
+        self._tidied = now
+        keep = self.services.config.agent.retention
+        wall = self.services.clock.wall()
+        await self.services.database.write(
+            lambda tx: retention.expire(tx.conn, wall, keep.results, keep.messages)
+        )
+        await self.mailboxes.delete_old(wall - keep.canaries)

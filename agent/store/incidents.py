@@ -1,0 +1,129 @@
+"""Alert state, its history, silences and the outbox of notifications."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from agent.store.database import upsert
+from agent.store.tables import alerts, observations, silences, transitions
+from agent.store.tables import engine_rows as engine_table
+from alerts import codec
+from alerts.lifecycle import Alert, Transition
+from alerts.muting import Silence
+from alerts.settings import Match
+from alerts.state import EngineState
+from alerts.texts import title
+
+WATERMARK = "watermark"
+
+
+def engine_rows(conn: Connection) -> dict[str, Any]:
+    """The engine's rows as alerts.state.from_rows takes them."""
+    query = sa.select(engine_table).where(engine_table.c.key != WATERMARK)
+    return {row.key: row.value for row in conn.execute(query)}
+
+
+def watermark(conn: Connection) -> int:
+    """The last observation that was evaluated."""
+    row = conn.execute(sa.select(engine_table.c.value).where(engine_table.c.key == WATERMARK)).first()
+    return int(row[0]) if row else 0
+
+
+def write_engine(conn: Connection, write: Mapping[str, Any], delete: Iterable[str], mark: int) -> None:
+    """Writes what changed of the engine's state and moves the watermark; what is behind it goes."""
+    for key, value in {**write, WATERMARK: mark}.items():
+        upsert(conn, engine_table, ["key"], {"key": key, "value": value})
+    for key in delete:
+        conn.execute(sa.delete(engine_table).where(engine_table.c.key == key))
+    conn.execute(sa.delete(observations).where(observations.c.id <= mark))
+
+
+def write_alerts(conn: Connection, state: EngineState, changed: Sequence[Transition]) -> None:
+    """Keeps the alerts as people list them, and every transition as history."""
+    for transition in changed:
+        alert = state.alerts.get(transition.alert.key, transition.alert)
+        body = codec.to_json(alert)
+        row = {
+            "key": alert.key,
+            "status": str(alert.state),
+            "severity": alert.severity.value,
+            "title": alert_title(alert),
+            "since": alert.started,
+            "updated_at": transition.at,
+            "body": body,
+        }
+        upsert(conn, alerts, ["key"], row)
+        conn.execute(
+            sa.insert(transitions).values(
+                key=alert.key,
+                at=transition.at,
+                kind=str(transition.kind),
+                severity=alert.severity.value,
+                title=row["title"],
+                body={"members": list(alert.members), "note": transition.note, "notify": transition.notify},
+            )
+        )
+
+
+def alert_title(alert: Alert) -> str:
+    """One line that names the alert."""
+    return title(alert, "")
+
+
+def alert_rows(conn: Connection, *, open_only: bool = True) -> list[Mapping[str, Any]]:
+    """Alerts as people list them, newest first."""
+    query = sa.select(alerts).order_by(alerts.c.since.desc())
+    if open_only:
+        query = query.where(alerts.c.status != "resolved")
+    return [dict(row) for row in conn.execute(query).mappings()]
+
+
+def history(conn: Connection, key: str | None, limit: int = 200) -> list[Mapping[str, Any]]:
+    """Transitions, newest first; of one alert where a key is given."""
+    query = sa.select(transitions).order_by(transitions.c.id.desc()).limit(limit)
+    if key is not None:
+        query = query.where(transitions.c.key == key)
+    return [dict(row) for row in conn.execute(query).mappings()]
+
+
+def active_silences(conn: Connection, now: float) -> list[Silence]:
+    """Silences that mute now."""
+    query = sa.select(silences).where(silences.c.ends_at > now, silences.c.expired_at.is_(None))
+    return [
+        Silence(
+            str(row["id"]),
+            codec.from_json(Match, row["matchers"]),
+            row["created_at"],
+            row["ends_at"],
+            row["author"],
+            row["comment"],
+        )
+        for row in conn.execute(query).mappings()
+    ]
+
+
+def add_silence(conn: Connection, match: Match, now: float, ends: float, author: str, comment: str) -> None:
+    """Adds an ad hoc mute."""
+    conn.execute(
+        sa.insert(silences).values(
+            created_at=now,
+            ends_at=ends,
+            author=author,
+            comment=comment,
+            matchers=codec.to_json(match),
+        )
+    )
+
+
+def expire_silence(conn: Connection, silence_id: int, now: float) -> bool:
+    """Ends a silence early. False where there is no such one."""
+    done = conn.execute(
+        sa.update(silences)
+        .where(silences.c.id == silence_id, silences.c.expired_at.is_(None))
+        .values(expired_at=now)
+    )
+    return done.rowcount == 1

@@ -1,0 +1,26 @@
+"""What is kept, and for how long."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from agent.store.tables import canaries, listings, outbox, sightings, transitions
+
+
+def expire(conn: Connection, now: float, results: float, messages: float) -> None:
+    """Deletes results older than `results` seconds and kept headers older than `messages` seconds.
+
+    What is still open is never deleted, however old.
+    """
+    conn.execute(
+        sa.update(sightings)
+        .where(sightings.c.seen_at < now - messages, sightings.c.header.is_not(None))
+        .values(header=None)
+    )
+    old = now - results
+    conn.execute(sa.delete(sightings).where(sightings.c.seen_at < old))
+    conn.execute(sa.delete(canaries).where(canaries.c.created_at < old, canaries.c.due_at.is_(None)))
+    conn.execute(sa.delete(transitions).where(transitions.c.at < old))
+    conn.execute(sa.delete(listings).where(listings.c.delisted_at < old))
+    conn.execute(sa.delete(outbox).where(outbox.c.created_at < old, outbox.c.due_at.is_(None)))

@@ -1,0 +1,79 @@
+"""Who may ask: the Host and Origin rules against DNS rebinding and cross-site requests, and the token."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+SECURITY_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self' data:; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+
+def host_allowed(host: str, allowed: frozenset[str]) -> bool:
+    """Whether a Host header names this agent: a loopback name or address, or a configured name."""
+    name = host.rsplit(":", 1)[0] if host.count(":") == 1 else host
+    name = name.split("]")[0].removeprefix("[").lower()
+    if name in allowed or name == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def guard(token: str | None, hosts: frozenset[str]) -> Callable[..., Awaitable[web.StreamResponse]]:
+    """The middleware. token: required of every request where set; hosts: names besides loopback."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        refusal = _refusal(request, token, hosts)
+        if refusal is not None:
+            status, text = refusal
+            raise _refuse(status, text)
+        response = await handler(request)
+        response.headers.update(SECURITY_HEADERS)
+        return response
+
+    return middleware
+
+
+def _refusal(request: web.Request, token: str | None, hosts: frozenset[str]) -> tuple[int, str] | None:
+    if not host_allowed(request.host, hosts):
+        return 421, "this agent does not go by that name; set agent.external_url"
+    if request.method not in ("GET", "HEAD"):
+        origin = request.headers.get("Origin")
+        if origin is not None and origin != f"{request.scheme}://{request.host}":
+            return 403, "requests from other origins are refused"
+        if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+            return 403, "requests from other sites are refused"
+    if token is not None and not _bearer(request, token):
+        return 401, "a bearer token is needed: Authorization: Bearer ..."
+    return None
+
+
+def _bearer(request: web.Request, token: str) -> bool:
+    given = request.headers.get("Authorization", "")
+    return hmac.compare_digest(given.encode("utf-8", "replace"), f"Bearer {token}".encode())
+
+
+def _refuse(status: int, text: str) -> web.HTTPException:
+    kinds: dict[int, type[web.HTTPException]] = {
+        401: web.HTTPUnauthorized,
+        403: web.HTTPForbidden,
+        421: web.HTTPMisdirectedRequest,
+    }
+    error = kinds[status](text=text + "\n")
+    error.headers.update(SECURITY_HEADERS)
+    if status == 401:
+        error.headers["WWW-Authenticate"] = "Bearer"
+    return error

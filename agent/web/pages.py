@@ -1,0 +1,68 @@
+"""Server-rendered pages: the matrix, a route's timeline, the runbooks. No script, no remote content."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import resources
+
+import jinja2
+from aiohttp import web
+
+from agent.config.models import Config
+from agent.reports.status import read_status
+from agent.reports.why import read_why
+from agent.store.database import Database
+from probes.clock import Clock, rfc3339
+
+_templates = jinja2.Environment(
+    loader=jinja2.PackageLoader("agent.web", "templates"),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_templates.filters["time"] = lambda at: rfc3339(at) if at else ""
+
+
+def _html(template: str, **values: object) -> web.Response:
+    text = _templates.get_template(template).render(**values)
+    return web.Response(text=text, content_type="text/html")
+
+
+def add_routes(app: web.Application, config: Callable[[], Config], database: Database, clock: Clock) -> None:
+    """Adds the pages to the application."""
+
+    async def overview(_request: web.Request) -> web.Response:
+        current, now = config(), clock.wall()
+        status = await database.read(lambda conn: read_status(conn, current, now))
+        cells = {(route.sender, route.seed): route for route in status.routes}
+        return _html(
+            "overview.html",
+            status=status,
+            cells=cells,
+            senders=list(current.senders),
+            seeds=[(name, seed.provider) for name, seed in current.seeds.items()],
+        )
+
+    async def route(request: web.Request) -> web.Response:
+        sender, seed = request.match_info["sender"], request.match_info["seed"]
+        if sender not in config().senders or seed not in config().seeds:
+            raise web.HTTPNotFound(text="there is no such route\n")
+        events = await database.read(lambda conn: read_why(conn, sender, seed))
+        return _html("route.html", sender=sender, seed=seed, events=events)
+
+    async def runbook(request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        page = resources.files("alerts") / "runbooks" / f"{name}.md"
+        if not name.replace("_", "").isalnum() or not page.is_file():
+            raise web.HTTPNotFound(text="there is no such runbook\n")
+        return _html("runbook.html", name=name, text=page.read_text(encoding="utf-8"))
+
+    async def style(_request: web.Request) -> web.Response:
+        css = (resources.files("agent.web") / "templates" / "style.css").read_text(encoding="utf-8")
+        return web.Response(text=css, content_type="text/css")
+
+    app.router.add_get("/", overview)
+    app.router.add_get("/routes/{sender}/{seed}", route)
+    app.router.add_get("/runbooks/{name}", runbook)
+    app.router.add_get("/style.css", style)

@@ -1,0 +1,154 @@
+"""The HTTP server: /metrics, health, reload, the REST API and the pages. Reads the store only."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from aiohttp import web
+
+from agent.config.models import Config
+from agent.metrics import Metrics
+from agent.reports.status import read_status
+from agent.reports.why import read_why
+from agent.store.database import Database
+from agent.web import pages
+from agent.web.guard import guard
+from probes.clock import Clock
+from probes.errors import ConfigError, DataError
+
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+LONGEST_POLL = 60.0
+BODY_LIMIT = 64 * 1024
+
+
+class Rounds(Protocol):
+    """What the API needs of the runner to serve `mailcanary probe`."""
+
+    async def start(self, senders: list[str], seeds: list[str]) -> str:
+        """Starts a round and returns its id. Raises DataError on names that are not in the config."""
+
+    async def wait(self, round_id: str, seconds: float) -> dict[str, Any] | None:
+        """The round as JSON, once it is done or the time is over; None where there is no such round."""
+
+
+@dataclass
+class WebServices:
+    """What the server may touch."""
+
+    config: Callable[[], Config]
+    database: Database
+    metrics: Metrics
+    clock: Clock
+    reload: Callable[[], Awaitable[None]]
+    ready: Callable[[], str]
+    rounds: Rounds
+
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def build(services: WebServices) -> web.Application:
+    """The application with every route."""
+    config = services.config()
+    token = config.agent.token.reveal() if config.agent.token else None
+    app = web.Application(client_max_size=BODY_LIMIT, middlewares=[guard(token, _names(config))])
+    api = _Api(services)
+    app.router.add_get("/metrics", api.metrics)
+    app.router.add_get("/-/healthy", api.healthy)
+    app.router.add_get("/-/ready", api.ready)
+    app.router.add_post("/-/reload", api.reload)
+    app.router.add_get("/api/v1/status", api.status)
+    app.router.add_get("/api/v1/routes/{sender}/{seed}", api.why)
+    app.router.add_post("/api/v1/probes", api.start_round)
+    app.router.add_get("/api/v1/probes/{round}", api.round)
+    pages.add_routes(app, services.config, services.database, services.clock)
+    return app
+
+
+def _names(config: Config) -> frozenset[str]:
+    from urllib.parse import urlsplit
+
+    names = {config.agent.listen_host.lower()}
+    if config.agent.external_url:
+        names.add((urlsplit(config.agent.external_url).hostname or "").lower())
+    return frozenset(names)
+
+
+def _json(data: object, status: int = 200) -> web.Response:
+    return web.json_response(data, status=status, dumps=lambda value: json.dumps(value, ensure_ascii=False))
+
+
+def _problem(status: int, detail: str) -> web.Response:
+    return _json({"schema": "mailcanary.problem/1", "detail": detail}, status)
+
+
+class _Api:
+    def __init__(self, services: WebServices) -> None:
+        self._services = services
+
+    async def metrics(self, _request: web.Request) -> web.Response:
+        # Rendering many series takes long: in a thread, so that the loop that times probes is not held up.
+        body = await asyncio.to_thread(self._services.metrics.render)
+        return web.Response(body=body, headers={"Content-Type": METRICS_TYPE})
+
+    async def healthy(self, _request: web.Request) -> web.Response:
+        return web.Response(text="mailcanary is healthy\n")
+
+    async def ready(self, _request: web.Request) -> web.Response:
+        missing = self._services.ready()
+        if missing:
+            return web.Response(text=f"not ready: {missing}\n", status=503)
+        return web.Response(text="mailcanary is ready\n")
+
+    async def reload(self, _request: web.Request) -> web.Response:
+        try:
+            await self._services.reload()
+        except ConfigError as error:
+            return web.Response(text=f"the old config stays: {error}\n", status=422)
+        return web.Response(text="reloaded\n")
+
+    async def status(self, _request: web.Request) -> web.Response:
+        services = self._services
+        config, now = services.config(), services.clock.wall()
+        status = await services.database.read(lambda conn: read_status(conn, config, now))
+        return _json(status.to_json())
+
+    async def why(self, request: web.Request) -> web.Response:
+        sender, seed = request.match_info["sender"], request.match_info["seed"]
+        config = self._services.config()
+        if sender not in config.senders or seed not in config.seeds:
+            return _problem(404, f"there is no route {sender}/{seed}")
+        events = await self._services.database.read(lambda conn: read_why(conn, sender, seed))
+        return _json({"schema": "mailcanary.why/1", "sender": sender, "seed": seed, "events": events})
+
+    async def start_round(self, request: web.Request) -> web.Response:
+        try:
+            body = await request.json() if request.can_read_body else {}
+            senders, seeds = _names_in(body, "senders"), _names_in(body, "seeds")
+            round_id = await self._services.rounds.start(senders, seeds)
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            return _problem(400, "the body is not JSON")
+        except DataError as error:
+            return _problem(400, str(error))
+        return _json({"schema": "mailcanary.round/1", "id": round_id}, 202)
+
+    async def round(self, request: web.Request) -> web.Response:
+        try:
+            seconds = min(float(request.query.get("wait", "0")), LONGEST_POLL)
+        except ValueError:
+            return _problem(400, "wait is a number of seconds")
+        found = await self._services.rounds.wait(request.match_info["round"], max(0.0, seconds))
+        return _json(found) if found is not None else _problem(404, "there is no such round")
+
+
+def _names_in(body: object, key: str) -> list[str]:
+    if not isinstance(body, dict):
+        raise DataError("the body is a JSON object with senders and seeds")
+    value = body.get(key, [])
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise DataError(f"{key} is a list of names")
+    return value
