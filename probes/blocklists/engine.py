@@ -113,6 +113,7 @@ class Engine:
         if self.pace is not None:
             self._buckets[0] = _Bucket(self.pace)
         self._done = self._loop.create_future()
+        self._current = None
         self._open()
         try:
             self._tick()

@@ -31,6 +31,8 @@ def parse_subject(text: str) -> Subject:
         address = ip_address(plain.strip("[]"))
     except ValueError:
         return Subject(domain_name(plain), Kind.DOMAIN)
+    if "%" in plain:
+        raise ConfigError(f"{text!r}: an address of one link only is on no blocklist")
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
     return Subject(str(address), Kind.IPV4 if isinstance(address, IPv4Address) else Kind.IPV6)

@@ -110,6 +110,8 @@ class Sweep:
             raise RuntimeError("this sweep is running")
         self._running = True
         started, sent, resent = self._clock.monotonic(), self._engine.sent, self._engine.resent
+        for lane in self.lanes:
+            lane.forget()  # what a cancelled run had under way
         try:
             skipped = sum(lane.rearm(self._clock.wall()) for lane in self.lanes) if self._rounds else 0
             while ready := await self._ready():
