@@ -396,6 +396,31 @@ def test_a_changed_password_refuses_and_is_restored(lab: Lab) -> None:
     login(user, lab).logout()
 
 
+def test_a_quota_comes_and_goes(lab: Lab) -> None:
+    user, mailboxes = lab.fresh_user("a"), lab.imap("a")
+    big = b"Subject: big\r\n\r\n" + b"x" * 5000 + b"\r\n"
+    mailboxes.set_quota(user.address, "*:storage=1K")
+    with login(user, lab) as imap:
+        status, said = imap.append("INBOX", "", "", big)
+        assert (status, said[0][:11]) == ("NO", b"[OVERQUOTA]")
+    mailboxes.set_quota(user.address, None)
+    with login(user, lab) as imap:
+        assert imap.append("INBOX", "", "", big)[0] == "OK"
+
+
+def test_one_session_too_many_is_told_the_limit(lab: Lab) -> None:
+    user = lab.fresh_user("b")
+    holder = login(user, lab)
+    where = lab.imap("b").limited_ip
+    refused = imaplib.IMAP4(where, 143, timeout=10)
+    with pytest.raises(imaplib.IMAP4.error, match="LIMIT"):
+        refused.login(user.address, user.password)
+    refused.shutdown()
+    holder.logout()
+    with imaplib.IMAP4(where, 143, timeout=10) as imap:
+        assert imap.login(user.address, user.password)[0] == "OK"
+
+
 def ask(lab: Lab, name: str, kind: str = "A", timeout: float = 1.0) -> tuple[str, list[str]]:
     """What the lab's resolver says: rcode (or "timeout") and the answers."""
     try:

@@ -151,9 +151,12 @@ class Blocklists:
 
     def reset(self) -> None:
         """No listings but the test points."""
-        for name, entries in self._entries.items():
-            for subject in list(entries):
-                self.delist(name, subject)
+        gone = [(name, subject) for name, entries in self._entries.items() for subject in entries]
+        for name in {name for name, _ in gone}:
+            self._entries[name].clear()
+            self._publish(name)
+        for name, subject in gone:
+            self._wait(name, subject, None)
 
     def _name(self, zone: str) -> str:
         name = ZONES[zone].zone if zone in ZONES else zone

@@ -2,8 +2,10 @@
 provider."""
 
 import json
+import os
 import signal
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -32,13 +34,18 @@ if anyof (header :contains "X-Spam" "Yes",
 too."""
 
 
-def _passwd(layout: Layout, host: str) -> str:
+def _passwd(layout: Layout, host: str, changed: Mapping[str, Mapping[str, str]]) -> str:
+    """The mailboxes with their passwords, uids and extra fields; `changed` holds what tests set for a
+    user."""
     lines = []
     for number, address in enumerate(addresses(host)):
         uid = FIRST_UID + number % UIDS
         home = layout.root / f"dovecot-{host}" / "mail" / address
-        extra = "userdb_quota_rule=*:storage=8K" if address.startswith("full@") else ""
-        lines.append(f"{address}:{{PLAIN}}{password(address)}:{uid}:{uid}::{home}::{extra}")
+        fields = {"quota_rule": "*:storage=8K"} if address.startswith("full@") else {}
+        fields = {**fields, **changed.get(address, {})}
+        secret = fields.pop("password", password(address))
+        extra = " ".join(f"userdb_{name}={value}" for name, value in fields.items())
+        lines.append(f"{address}:{{PLAIN}}{secret}:{uid}:{uid}::{home}::{extra}")
     return "\n".join(lines) + "\n"
 
 
@@ -51,7 +58,7 @@ def dovecot(layout: Layout, host: str) -> Daemon:
     folder = layout.folder(f"dovecot-{host}")
     layout.folder(f"dovecot-{host}/mail", 0o777)
     layout.folder(f"dovecot-{host}/base")
-    (folder / "users").write_text(_passwd(layout, host))
+    (folder / "users").write_text(_passwd(layout, host, {}))
     (folder / "submission").write_text(_submission_users())
     layout.folder(f"dovecot-{host}/sieve", 0o777)
     script = folder / "sieve" / "junk.sieve"
@@ -79,7 +86,10 @@ instance_name = dovecot-{host}
 log_path = syslog
 syslog_facility = {FACILITY[host]}
 protocols = imap lmtp
-listen = {layout.ip(f"imap-{host}")}
+listen = {layout.ip(f"imap-{host}")}, {layout.ip(f"limited-{host}")}
+local {layout.ip(f"limited-{host}")} {{
+  mail_max_userip_connections = 1
+}}
 hostname = {IMAP_NAMES[host]}
 postmaster_address = postmaster@{IMAP_NAMES[host]}
 ssl = yes
@@ -193,9 +203,12 @@ class Mailboxes:
         self.layout = layout
         self.host = host
         self.ip = layout.ip(f"imap-{host}")
+        self.limited_ip = layout.ip(f"limited-{host}")
+        """The same mailboxes, but one session each: while another is open, a login here gets NO [LIMIT]."""
         self._namespace = namespace
         self._daemon = dovecot_daemon(layout, host)
         self._frozen: dict[str, tuple[str, ...]] = {}
+        self._changed: dict[str, dict[str, str]] = {}
         self._running = True
 
     def _doveadm(self, *argv: str, stdin: bytes = b"", check: bool = True) -> str:
@@ -282,17 +295,33 @@ class Mailboxes:
         if pids := self._frozen.pop(user, ()):
             self._namespace.run("kill", "-CONT", *pids, check=False)
 
+    def _change(self, user: str, field: str, value: str | None) -> None:
+        fields = self._changed.setdefault(user, {})
+        if value is None:
+            fields.pop(field, None)
+        else:
+            fields[field] = value
+        self._publish()
+        # Dovecot looks at the file once in each second of the clock.
+        time.sleep(1.05 - time.time() % 1)
+
+    def _publish(self) -> None:
+        path = self.layout.root / f"dovecot-{self.host}" / "users"
+        scratch = path.with_suffix(".new")
+        scratch.write_text(_passwd(self.layout, self.host, self._changed))
+        # Dovecot compares whole seconds and sizes only: each version gets a second of its own.
+        version = int(path.stat().st_mtime) + 1
+        os.utime(scratch, (version, version))
+        scratch.replace(path)
+
     def set_password(self, user: str, secret: str | None) -> None:
         """Changes a password; None puts back the first one."""
-        path = self.layout.root / f"dovecot-{self.host}" / "users"
-        lines = path.read_text().splitlines()
-        for number, line in enumerate(lines):
-            if line.startswith(f"{user}:"):
-                rest = line.split("}", 1)[1].partition(":")[2]
-                lines[number] = f"{user}:{{PLAIN}}{password(user) if secret is None else secret}:{rest}"
-        scratch = path.with_suffix(".new")
-        scratch.write_text("\n".join(lines) + "\n")
-        scratch.replace(path)
+        self._change(user, "password", secret)
+
+    def set_quota(self, user: str, rule: str | None) -> None:
+        """Limits a mailbox, such as "*:storage=8K": LMTP answers 552 5.2.2, APPEND
+        [OVERQUOTA]; None lifts it."""
+        self._change(user, "quota_rule", rule)
 
     def stop(self) -> None:
         """Stops Dovecot: connections end, new ones are refused, LMTP defers."""
@@ -307,7 +336,10 @@ class Mailboxes:
             self._running = True
 
     def reset(self) -> None:
-        """Running, nobody frozen."""
+        """Running, nobody frozen, every password and limit as at the start."""
+        if any(self._changed.values()):
+            self._changed.clear()
+            self._publish()
         for user in list(self._frozen):
             self.thaw(user)
         self.start()

@@ -334,7 +334,9 @@ def _prepare(layout: Layout) -> tuple[list[Daemon], dns.Zones, dict[str, list[Dk
     authority = Authority(layout.folder("tls"))
     for host in MX_NAMES:
         authority.certificate(f"mx-{host}", [MX_NAMES[host]], [layout.mx_ip(host)])
-        authority.certificate(f"imap-{host}", [IMAP_NAMES[host]], [layout.ip(f"imap-{host}")])
+        authority.certificate(
+            f"imap-{host}", [IMAP_NAMES[host]], [layout.ip(f"imap-{host}"), layout.ip(f"limited-{host}")]
+        )
     keys = _keys(layout)
     zones = dns.Zones(layout)
     dns.fill(zones, layout, [key for several in keys.values() for key in several])

@@ -16,6 +16,9 @@ ADDRESSES: Final = {
     "rbl": "0.55",
     "lame": "0.56",
     "imap-relay": "0.11",
+    "limited-relay": "0.12",
+    "limited-a": "0.22",
+    "limited-b": "0.32",
 }
 """Last two numbers of each server's address; the first two are 127 and 100 + slot."""
 
