@@ -20,7 +20,6 @@ from typing import NoReturn
 
 CLONE_NEWNS, CLONE_NEWPID = 0x00020000, 0x20000000
 MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 32, 4096, 16384, 1 << 18
-PR_SET_PDEATHSIG = 1
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -69,7 +68,6 @@ def private_dev(root: Path) -> None:
 
 def become_init(root: Path) -> NoReturn:
     """Process 1 of the new PID namespace."""
-    call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     # Only here, so that the keeper, who removes the folder, stays outside of our mounts.
     call("unshare", CLONE_NEWNS)
     mount("none", "/", "none", MS_REC | MS_PRIVATE)

@@ -4,6 +4,7 @@ commands inside."""
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -124,6 +125,11 @@ class Namespace:
         self._keeper.stdin.close()
         self._keeper.wait(timeout=15)
         self._keeper.stdout.close()
+        # The keeper removes the folder; only when somebody killed the keeper itself is it still there.
+        deadline = time.monotonic() + 5
+        while Path(f"/proc/{self.init_pid}").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        shutil.rmtree(self.root, ignore_errors=True)
 
 
 def accepts(where: str) -> bool:
