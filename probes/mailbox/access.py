@@ -34,6 +34,9 @@ class TokenSource(Protocol):
     def invalidate(self) -> None:
         """The server refused the last token: the next one has to be new."""
 
+    def reset(self) -> None:
+        """Try again, even where the grant was refused."""
+
 
 @dataclass(frozen=True, slots=True)
 class MailboxAccess:

@@ -16,8 +16,8 @@ from dataclasses import replace
 from typing import Final
 
 from probes.clock import Clock
-from probes.errors import MailboxUnavailable, MailcanaryError
-from probes.mailbox.access import MailboxAccess
+from probes.errors import LoginRefused, MailboxUnavailable, MailcanaryError
+from probes.mailbox.access import MailboxAccess, Password
 from probes.mailbox.agenda import INBOX, PROOF_TIMEOUT, Agenda, Do
 from probes.mailbox.burst import Burst
 from probes.mailbox.folders import FolderMap, find_folders
@@ -100,6 +100,8 @@ class MailboxReader:
     def retry(self) -> None:
         """Try again at once, whatever was refused before; a junk folder that is gone is given up."""
         self._retry = True
+        if not isinstance(self._access.credential, Password):
+            self._access.credential.reset()
         self._known_junk.clear()
         self._agenda.scan_now = True
         self._wake.set()
@@ -163,7 +165,8 @@ class MailboxReader:
         except OwnerFailed as error:
             return Reason.OWNER_FAILED, error.detail
         except MailcanaryError as error:
-            return Reason.of(error.facts.get("reason", "unavailable")), error.detail
+            usual = "login-refused" if isinstance(error, LoginRefused) else "unavailable"
+            return Reason.of(error.facts.get("reason", usual)), error.detail
         except Exception as error:  # a fault of ours must not blind the mailbox for ever
             _log.exception("reader failed", extra={"host": self._access.host})
             return Reason.INTERNAL, type(error).__name__

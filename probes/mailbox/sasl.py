@@ -34,7 +34,14 @@ async def log_in(protocol: HardenedProtocol, access: MailboxAccess) -> None:
         else:
             await _login(protocol, access, access.credential)
         return
-    token = await access.credential.token()
+    try:
+        await _by_token(protocol, access, await access.credential.token())
+    except LoginRefused:
+        access.credential.invalidate()
+        raise
+
+
+async def _by_token(protocol: HardenedProtocol, access: MailboxAccess, token: str) -> None:
     if "AUTH=OAUTHBEARER" in protocol.capabilities and "AUTH=XOAUTH2" not in protocol.capabilities:
         head = f"n,a={access.username},\1host={access.host}\1port={access.port}\1"
         await _authenticate(
