@@ -15,7 +15,7 @@ from probes.canary.replies import classify
 from probes.canary.state import Canary, Moment
 from probes.canary.token import find_tokens
 from probes.headers.dsn import Bounce, read_bounce
-from probes.mailbox.model import Expectation, ReaderState, ScanReport, SeenMessage
+from probes.mailbox.model import Expectation, ReaderState, Reason, ScanReport, SeenMessage
 
 log = structlog.get_logger("bounces")
 
@@ -74,5 +74,7 @@ class BounceOwner:
 
     async def on_state(self, state: ReaderState) -> None:
         """Told in the log; the canaries stay what they are."""
+        if state.reason in (Reason.STARTING, Reason.STOPPED):
+            return
         level = log.info if state.readable else log.warning
         level("bounces mailbox", readable=state.readable, reason=str(state.reason))

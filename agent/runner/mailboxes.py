@@ -173,6 +173,8 @@ def preset_of(mailbox: Mailbox) -> Preset:
         trust = replace(trust, authserv_ids=tuple(name.lower() for name in mailbox.imap.authserv_ids))
     if mailbox.imap.border is not None:
         trust = replace(trust, border=tuple(name.lower() for name in mailbox.imap.border))
+    if mailbox.imap.below_border is not None:
+        trust = replace(trust, below_border=mailbox.imap.below_border)
     poll = mailbox.imap.poll if mailbox.imap.poll is not None else found.poll_seconds
     return replace(found, trust=trust, poll_seconds=poll)
 

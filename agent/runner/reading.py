@@ -21,7 +21,7 @@ from probes.canary.state import Canary, Moment, State
 from probes.canary.token import find_tokens, verify
 from probes.headers.report import read_headers
 from probes.headers.trust import TrustRule
-from probes.mailbox.model import Expectation, ReaderState, ScanReport, SeenMessage
+from probes.mailbox.model import Expectation, ReaderState, Reason, ScanReport, SeenMessage
 
 log = structlog.get_logger("reading")
 
@@ -138,6 +138,8 @@ class SeedOwner:
     async def on_state(self, state: ReaderState) -> None:
         """Readable or not: a fault of our own, never one of deliverability."""
         self.state = state
+        if state.reason in (Reason.STARTING, Reason.STOPPED):
+            return
         level = log.info if state.readable else log.warning
         level("mailbox", seed=self.seed, readable=state.readable, reason=str(state.reason))
 

