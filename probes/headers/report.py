@@ -105,8 +105,7 @@ class HeaderReport:
             if item.name not in READERS:
                 continue
             held = self.block.holds(index) or (anywhere and item.name in FIREWALLED)
-            if held or self.block.border is None:
-                yield VerdictField(item.name, item.text, held)
+            yield VerdictField(item.name, item.text, held)
 
     def first(self, name: str) -> str | None:
         """The text of the topmost field of that name (lower case), or None."""
@@ -134,7 +133,7 @@ def read_fields(header: Header, trust: TrustRule) -> HeaderReport:
         elif name in _RESULTS or name == "received-spf":
             told.append(index)
     block = find_block(fields, hops, trust)
-    results = _read_results(fields, told, block, trust)
+    results = _without_second_place(_read_results(fields, told, block, trust), block)
     authentication = _authentication(results)
     if any(verdict.ambiguous for verdict in authentication.values()):
         results = [_mark(item, authentication) for item in results]
@@ -167,6 +166,20 @@ def _read_results(
         found.append(ResultsHeader(item.name, index, results, not why, why, frozenset()))
     found.reverse()
     return found
+
+
+def _without_second_place(results: list[ResultsHeader], block: Block) -> list[ResultsHeader]:
+    """A provider that writes its Authentication-Results above the border does not write them below it: what
+    stands there was brought along."""
+    border = -1 if block.border is None else block.border
+    held = [item for item in results if item.trusted and item.header == "authentication-results"]
+    if not any(item.position < border for item in held) or all(item.position < border for item in held):
+        return results
+    why = "the provider has written its own above the border"
+    return [
+        item._replace(trusted=False, why=why) if item in held and item.position > border else item
+        for item in results
+    ]
 
 
 def _parse(name: str, text: str, seen: dict[str, AuthenticationResults]) -> AuthenticationResults:

@@ -1,0 +1,1 @@
+"""`mailcanary inspect`: one stored message, looked at from every side."""

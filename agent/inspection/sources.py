@@ -1,0 +1,67 @@
+"""The messages that paths name: files, mbox files, folders, standard input."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+MAX_OCTETS = 64 * 1024 * 1024
+
+_MBOX_LINE = re.compile(rb"^From \S+ .*\d{4}.*\r?\n(?=[!-9;-~]+:|>From )", re.MULTILINE)
+_QUOTED_FROM = re.compile(rb"^>(>*From )", re.MULTILINE)
+_SKIPPED = frozenset((".json", ".py", ".yaml", ".yml", ".md", ".html", ".gz", ".zip", ".png", ".xml", ".pdf"))
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One message. name: its path, with "#n" inside an mbox; problem: why it could not be read, then no
+    octets."""
+
+    name: str
+    octets: bytes
+    problem: str = ""
+
+
+def sources(paths: list[str]) -> Iterator[Source]:
+    """All messages in order; a folder is walked by name, hidden files and files of other kinds left out."""
+    for path in paths:
+        if path == "-":
+            yield from _split("-", sys.stdin.buffer.read(MAX_OCTETS))
+        elif Path(path).is_dir():
+            for file in sorted(Path(path).rglob("*")):
+                if file.is_file() and not _hidden(file, Path(path)) and file.suffix.lower() not in _SKIPPED:
+                    yield from _file(str(file))
+        else:
+            yield from _file(path)
+
+
+def _hidden(file: Path, root: Path) -> bool:
+    return any(part.startswith(".") for part in file.relative_to(root).parts)
+
+
+def _file(path: str) -> Iterator[Source]:
+    try:
+        with Path(path).open("rb") as file:
+            octets = file.read(MAX_OCTETS)
+    except OSError as error:
+        yield Source(path, b"", error.strerror or str(error))
+        return
+    yield from _split(path, octets)
+
+
+def _split(name: str, octets: bytes) -> Iterator[Source]:
+    """An mbox begins with a "From " line and has one message for each (RFC 4155); all else is one message."""
+    if not octets.strip():
+        yield Source(name, b"", "it is empty")
+        return
+    starts = [found.start() for found in _MBOX_LINE.finditer(octets)] if octets[:5] == b"From " else []
+    if len(starts) < 2:
+        yield Source(name, octets)
+        return
+    for number, start in enumerate(starts):
+        end = starts[number + 1] if number + 1 < len(starts) else len(octets)
+        _, _, message = octets[start:end].partition(b"\n")
+        yield Source(f"{name}#{number + 1}", _QUOTED_FROM.sub(rb"\1", message))
