@@ -114,14 +114,18 @@ def read_chain(message: Message) -> ArcChain | None:
 def _collect(message: Message, places: dict[bytes, list[int]]) -> tuple[ArcSet, ...]:
     if max(len(found) for found in places.values()) > SET_CAP:
         raise SignatureError("structure", f"more than {SET_CAP} ARC sets")
+    tags = {index: read_tags(message, index) for index in (*places[_MESSAGE_SIGNATURE], *places[_SEAL])}
     results = _by_instance(_aar_instance(message, index) for index in places[_RESULTS])
-    signatures = _by_instance(_tagged(message, index) for index in places[_MESSAGE_SIGNATURE])
-    seals = _by_instance(_tagged(message, index) for index in places[_SEAL])
+    signatures = _by_instance(
+        (_instance(tags[index].get(b"i", b"")), index) for index in places[_MESSAGE_SIGNATURE]
+    )
+    seals = _by_instance((_instance(tags[index].get(b"i", b"")), index) for index in places[_SEAL])
     expected = set(range(1, len(seals) + 1))
     if not expected or set(results) != expected or set(signatures) != expected or set(seals) != expected:
         raise SignatureError("structure", "the ARC sets are not complete or not numbered 1 to n")
-    _check_last_seal(message, seals[len(seals)])
-    return tuple(_set(message, i, results[i], signatures[i], seals[i]) for i in sorted(expected))
+    if tags[seals[len(seals)]].get(b"cv") == b"fail":  # then nothing else matters (section 5.2 step 2)
+        raise SignatureError("cv-fail", "the last sealer found the chain broken (cv=fail)")
+    return tuple(_set(i, results[i], signatures[i], seals[i], tags) for i in sorted(expected))
 
 
 def _by_instance(pairs: Iterable[tuple[int, int]]) -> dict[int, int]:
@@ -140,30 +144,22 @@ def _aar_instance(message: Message, index: int) -> tuple[int, int]:
     return _instance(match.group(1)), index
 
 
-def _tagged(message: Message, index: int) -> tuple[int, int]:
-    return _instance(read_tags(message, index).get(b"i", b"")), index
-
-
 def _instance(text: bytes) -> int:
     if not text.isdigit() or len(text) > 2 or not 1 <= int(text) <= SET_CAP:
         raise SignatureError("syntax", f"an ARC field has no usable instance (i={text[:10]!r})")
     return int(text)
 
 
-def _check_last_seal(message: Message, index: int) -> None:
-    """A chain whose last sealer said fail is over, whatever else is in it (section 5.2 step 2)."""
-    if read_tags(message, index).get(b"cv") == b"fail":
-        raise SignatureError("cv-fail", "the last sealer found the chain broken (cv=fail)")
-
-
-def _set(message: Message, instance: int, results: int, signature: int, seal: int) -> ArcSet:
-    seal_tags = read_tags(message, seal)
+def _set(
+    instance: int, results: int, signature: int, seal: int, tags: dict[int, dict[bytes, bytes]]
+) -> ArcSet:
+    seal_tags = tags[seal]
     chain = seal_tags.get(b"cv", b"").decode("ascii", "replace")
     if chain != ("none" if instance == 1 else "pass"):
         raise SignatureError("structure", f"ARC-Seal i={instance} says cv={chain[:20]}")
     if b"h" in seal_tags:
         raise SignatureError("syntax", f"ARC-Seal i={instance} has an h= tag (section 4.1.3)")
-    read = read_signature(signature, read_tags(message, signature))
+    read = read_signature(signature, tags[signature])
     if _SEAL in read.headers:
         raise SignatureError("syntax", f"ARC-Message-Signature i={instance} signs ARC-Seal (section 4.1.2)")
     return ArcSet(instance, results, read, read_signature(seal, seal_tags, seal=True), chain)

@@ -15,12 +15,7 @@ def header_relaxed(field: bytes) -> bytes:
     name, colon, value = field.partition(b":")
     if not colon:
         return field
-    if b"\r" in value or b"\n" in value:
-        value = value.replace(b"\r\n", b"")
-    if b"\x0b" in value or b"\x0c" in value or b"\r" in value or b"\n" in value:
-        value = _WSP_RUN.sub(b" ", value).strip(b" ")
-    else:
-        value = b" ".join(value.split())  # split() knows no other white space here, and is fast
+    value = _WSP_RUN.sub(b" ", value.replace(b"\r\n", b"")).strip(b" ")
     return name.rstrip(b" \t").lower() + b":" + value
 
 

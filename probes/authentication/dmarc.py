@@ -13,7 +13,7 @@ from probes.authentication.dmarc_policy import (
     Rule,
     TreeWalkRule,
 )
-from probes.authentication.domains import normal_domain
+from probes.authentication.domains import load_suffixes, normal_domain
 from probes.authentication.spf import SpfResult
 from probes.dns import Resolver
 
@@ -111,6 +111,7 @@ async def evaluate_dmarc(authors: Sequence[str], found: Identifiers, resolver: R
     if len(authors) != 1:
         return _no_author(authors)
     author = authors[0]
+    await load_suffixes()
     newer = await evaluate_rule(TreeWalkRule(resolver), author, found)
     older = await evaluate_rule(PublicSuffixRule(resolver), author, found)
     if _gist(newer) == _gist(older):
@@ -145,7 +146,17 @@ async def evaluate_rule(rule: Rule, author: str, found: Identifiers) -> DmarcRes
         return DmarcResult("temperror", rule.name, author, str(error))
 
 
-def _told(rule: Rule, author: str, policy: Policy, result: str, detail: str) -> DmarcResult:
+def _told(
+    rule: Rule,
+    author: str,
+    policy: Policy,
+    result: str,
+    detail: str,
+    *,
+    owner: str = "",
+    dkim: tuple[str, ...] = (),
+    spf: tuple[str, ...] = (),
+) -> DmarcResult:
     record = policy.record
     assert record is not None
     disposition = "none"
@@ -156,10 +167,13 @@ def _told(rule: Rule, author: str, policy: Policy, result: str, detail: str) -> 
         rule=rule.name,
         domain=author,
         detail=detail,
+        organizational_domain=owner,
         policy_domain=policy.domain,
         record=record.text,
         policy=policy.assessment,
         disposition=disposition,
+        dkim=dkim,
+        spf=spf,
         strict_dkim=record.strict_dkim,
         strict_spf=record.strict_spf,
         testing=record.testing,
@@ -176,14 +190,13 @@ async def _aligned(rule: Rule, author: str, policy: Policy, found: Identifiers) 
     spf = await _aligning(rule, author, owner, found.spf, record.strict_spf)
     if dkim or spf:
         passed = ", ".join([f"DKIM {name}" for name in dkim] + [f"SPF {name}" for name in spf])
-        told = _told(rule, author, policy, "pass", f"aligned with {author}: {passed}")
-    elif found.anything or await _might_align(rule, author, owner, found, policy):
-        told = _told(
-            rule, author, policy, "temperror", "nothing that passed aligns, but not all could be looked at"
-        )
-    else:
-        told = _told(rule, author, policy, "fail", f"nothing that passed aligns with {author}")
-    return replace(told, organizational_domain=owner, dkim=dkim, spf=spf)
+        detail = f"aligned with {author}: {passed}"
+        return _told(rule, author, policy, "pass", detail, owner=owner, dkim=dkim, spf=spf)
+    if found.anything or await _might_align(rule, author, owner, found, policy):
+        detail = "nothing that passed aligns, but not all could be looked at"
+        return _told(rule, author, policy, "temperror", detail, owner=owner)
+    detail = f"nothing that passed aligns with {author}"
+    return _told(rule, author, policy, "fail", detail, owner=owner)
 
 
 async def _might_align(rule: Rule, author: str, owner: str, found: Identifiers, policy: Policy) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from functools import cache, lru_cache
 
 from publicsuffixlist import PublicSuffixList
 
-_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?\Z")
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\Z")
 
 
 @lru_cache(maxsize=4096)
@@ -22,13 +24,12 @@ def normal_domain(text: str) -> str:
         return name
 
 
+@lru_cache(maxsize=4096)
 def is_host_domain(name: str) -> bool:
     """Whether a normalised name can be asked of DNS: letters, digits, hyphen, underscore, labels of 1 to 63,
     253 in all.
     """
-    if not name or len(name) > 253:
-        return False
-    return all(0 < len(label) < 64 and _LABEL.match(label) for label in name.split("."))
+    return 0 < len(name) <= 253 and bool(_NAME.match(name))
 
 
 def parents(name: str) -> list[str]:
@@ -45,6 +46,12 @@ def is_below(name: str, ancestor: str) -> bool:
 @cache
 def _suffixes() -> PublicSuffixList:
     return PublicSuffixList(accept_unknown=True)
+
+
+async def load_suffixes() -> None:
+    """Reads the list in a thread, once (0.2 s), so that the first message does not hold the loop up."""
+    if not _suffixes.cache_info().currsize:
+        await asyncio.to_thread(_suffixes)
 
 
 @lru_cache(maxsize=4096)

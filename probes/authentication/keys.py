@@ -10,9 +10,9 @@ from enum import StrEnum
 from functools import lru_cache
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_der_public_key
+from nacl.signing import VerifyKey
 
 from probes.authentication.tags import TagError, base64_value, list_value, parse_tags
 from probes.dns import DnsAnswer, DnsStatus, Resolver
@@ -42,7 +42,7 @@ class DkimKey:
     """
 
     kind: str
-    public: RSAPublicKey | Ed25519PublicKey | None
+    public: RSAPublicKey | VerifyKey | None
     bits: int
     hashes: tuple[str, ...]
     services: tuple[str, ...]
@@ -94,10 +94,10 @@ def _read_key(tags: dict[bytes, bytes]) -> tuple[KeyState, DkimKey | None, str]:
     return KeyState.FOUND, key, ""
 
 
-def _public_key(kind: str, data: bytes) -> tuple[RSAPublicKey | Ed25519PublicKey | None, int]:
+def _public_key(kind: str, data: bytes) -> tuple[RSAPublicKey | VerifyKey | None, int]:
     try:
         if kind == "ed25519":
-            return Ed25519PublicKey.from_public_bytes(data), 256
+            return VerifyKey(data), 256
         if kind == "rsa":
             public = load_der_public_key(data)
             if isinstance(public, RSAPublicKey):

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
+from nacl.exceptions import BadSignatureError
+from nacl.signing import VerifyKey
 
 from probes.authentication.canonical import header_relaxed
 from probes.authentication.domains import is_host_domain, normal_domain
@@ -28,6 +29,8 @@ from probes.authentication.tags import (
 
 #: Header fields one signature may name in h=.
 SIGNED_FIELDS_CAP = 1000
+#: RFC 6376 section 3.5 wants at least 12.
+_TIME_DIGITS = 18
 _PKCS1 = PKCS1v15()
 _SHA256 = SHA256()
 _KINDS = {"rsa-sha256": "rsa", "ed25519-sha256": "ed25519"}
@@ -109,7 +112,7 @@ def _signature(index: int, tags: dict[bytes, bytes], seal: bool) -> Signature:
         "domain": domain,
         "selector": selector,
         "signature": _not_empty(base64_value(tags[b"b"]), "b"),
-        "signed_at": number_value(tags[b"t"]) if b"t" in tags else None,
+        "signed_at": number_value(tags[b"t"], _TIME_DIGITS) if b"t" in tags else None,
     }
     if seal:
         return Signature(**common)  # type: ignore[arg-type]
@@ -121,7 +124,7 @@ def _signature(index: int, tags: dict[bytes, bytes], seal: bool) -> Signature:
         body_hash=_not_empty(base64_value(tags[b"bh"]), "bh"),
         headers=_headers(tags[b"h"]),
         length=number_value(tags[b"l"]) if b"l" in tags else None,
-        expires_at=number_value(tags[b"x"]) if b"x" in tags else None,
+        expires_at=number_value(tags[b"x"], _TIME_DIGITS) if b"x" in tags else None,
     )
 
 
@@ -169,14 +172,14 @@ def signed_data(message: Message, signature: Signature) -> bytes:
     (section 3.7).
     """
     relaxed = signature.header_relaxed
-    used: dict[bytes, int] = {}
+    left: dict[bytes, list[int]] = {}
     parts = []
     for name in signature.headers:
-        places = message.indexes(name)
-        taken = used.get(name, 0)
-        if taken < len(places):
-            used[name] = taken + 1
-            parts.append(message.header(places[-1 - taken], relaxed))
+        places = left.get(name)
+        if places is None:
+            places = left[name] = message.indexes(name).copy()
+        if places:
+            parts.append(message.header(places.pop(), relaxed))
     own = without_value(message.raws[signature.index])
     parts.append(header_relaxed(own) if relaxed else own)
     return b"\r\n".join(parts)
@@ -228,10 +231,11 @@ def _proves(key: DkimKey, signature: bytes, data: bytes) -> bool:
     try:
         if isinstance(public, RSAPublicKey):
             public.verify(signature, data, _PKCS1, _SHA256)
-        elif isinstance(public, Ed25519PublicKey):
-            public.verify(signature, sha256(data).digest())  # RFC 8463 section 3: the hash is what is signed
+        elif isinstance(public, VerifyKey):
+            # RFC 8463 section 3: the hash is what is signed. libsodium is twice as fast as OpenSSL here.
+            public.verify(sha256(data).digest(), signature)
         else:
             return False
-    except (InvalidSignature, ValueError):
+    except (InvalidSignature, BadSignatureError, ValueError):
         return False
     return True

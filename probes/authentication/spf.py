@@ -5,7 +5,7 @@ DNS failures are temperror, never a silent "does not match".
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import NoReturn
 
@@ -16,8 +16,9 @@ from probes.dns import DnsAnswer, DnsStatus, Resolver
 
 Address = IPv4Address | IPv6Address
 
-#: Characters of an explanation that are kept.
+#: Characters of an explanation that are kept, and of a sender that is looked at (RFC 5321 allows 320).
 EXPLANATION_CAP = 1000
+SENDER_CAP = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +113,17 @@ async def check_spf(
     mail_from: the reverse path, "" for the null one (then postmaster@helo, section 2.4), None where it is
     not known. Never raises; a missing or unreadable fact is "none" with `evaluated` False.
     """
+    if mail_from is not None:
+        mail_from = mail_from.strip().strip("<>")
     identity = "mailfrom" if mail_from else "helo"
     sender = _sender(mail_from, helo)
     domain = normal_domain(sender.rpartition("@")[2]) if sender else ""
     if _address(ip) is None or not sender:
         why = "the connecting address is not known" if _address(ip) is None else "the sender is not known"
         return SpfResult("none", domain[:253], f"not evaluated: {why}", False, identity, ip or "")
-    found = await check_host(ip or "", domain, sender, resolver, helo=helo or "", limits=limits, now=now)
-    return replace(found, identity=identity)
+    return await check_host(
+        ip or "", domain, sender, resolver, helo=(helo or "")[:253], limits=limits, now=now, identity=identity
+    )
 
 
 async def check_host(
@@ -131,6 +135,7 @@ async def check_host(
     helo: str = "",
     limits: SpfLimits | None = None,
     now: float = 0.0,
+    identity: str = "mailfrom",
 ) -> SpfResult:
     """check_host() of section 4.1: ip must be an address, sender local@domain. now: epoch seconds, for
     %{t}.
@@ -140,7 +145,7 @@ async def check_host(
         raise ValueError(f"not an address: {ip[:60]!r}")
     values = macro_values(address, sender, helo)
     values["t"] = str(int(now))
-    return await _Run(address, values, resolver, limits or SpfLimits()).check(domain)
+    return await _Run(address, values, resolver, limits or SpfLimits()).check(domain, identity)
 
 
 def macro_values(address: Address, sender: str, helo: str) -> dict[str, str]:
@@ -173,7 +178,7 @@ def _sender(mail_from: str | None, helo: str | None) -> str:
     """The identity as local@domain (sections 2.4 and 4.3), or "" where there is none."""
     if mail_from is None or (not mail_from and not helo):
         return ""
-    sender = mail_from.strip().strip("<>") or f"postmaster@{helo}"
+    sender = (mail_from or f"postmaster@{helo}")[-SENDER_CAP:]
     local, at, domain = sender.rpartition("@")
     if not at:
         return f"postmaster@{domain}"
@@ -202,7 +207,7 @@ class _Run:
         self.lookups = 0
         self.voids = 0
 
-    async def check(self, domain: str) -> SpfResult:
+    async def check(self, domain: str, identity: str) -> SpfResult:
         """check_host() with everything that may end it early."""
         node = SpfNode(domain)
         explanation = ""
@@ -216,6 +221,7 @@ class _Run:
             result=node.result,
             domain=domain,
             detail=detail,
+            identity=identity,
             ip=str(self._address),
             matched=node.matched,
             lookups=self.lookups,

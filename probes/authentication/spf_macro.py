@@ -48,9 +48,10 @@ class MacroString:
     def expand_name(self, values: dict[str, str]) -> str:
         """The same as a domain name: cut from the left to 253 octets, without a final dot."""
         name = self.expand(values).rstrip(".")
-        while len(name) > NAME_CAP and "." in name:
-            name = name[name.index(".") + 1 :]
-        return name
+        if len(name) <= NAME_CAP:
+            return name
+        dot = name.find(".", len(name) - NAME_CAP - 1)
+        return name[dot + 1 :]
 
 
 def _expand(part: Expansion, values: dict[str, str]) -> str:
@@ -66,7 +67,7 @@ def _expand(part: Expansion, values: dict[str, str]) -> str:
 def _split(value: str, delimiters: str) -> list[str]:
     """Splits at any of the delimiters; a dot that is none of them stays inside its piece."""
     first = delimiters[0]
-    for other in delimiters[1:]:
+    for other in set(delimiters[1:]):
         value = value.replace(other, first)
     return value.split(first)
 

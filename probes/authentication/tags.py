@@ -31,7 +31,7 @@ def parse_tags(text: bytes) -> dict[bytes, bytes]:
     for part in parts:
         name, equals, value = part.partition(b"=")
         name = name.strip(_FWS)
-        if not equals or not _NAME.match(name):
+        if not equals or not (name.isalpha() or _NAME.match(name)):
             raise TagError(f"not a tag: {_shown(part)}")
         if name in tags:
             raise TagError(f"tag {_shown(name)} is there twice")

@@ -1,0 +1,176 @@
+"""How fast a message is evaluated, beside dkimpy and beside the npm package mailauth.
+
+mailauth is looked for where NODE_PATH says (`npm install mailauth` in a folder of your own); without it,
+its row has no peer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import subprocess
+import tempfile
+import time
+from base64 import b64encode
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import dkim
+
+from probes.authentication.dkim import verify_dkim
+from probes.authentication.evaluate import evaluate
+from probes.authentication.message import Message
+from probes.authentication.sign import sign
+from probes.dns import DnsAnswer, DnsStatus
+from tests.bench.row import BenchRow
+from tests.fakes.signed_mail import HELO, IP, NOW, SENDER, SignedMail, rsa_pem, signed_mail
+
+#: Runs of each side, in turn; the median counts.
+TURNS = 5
+
+
+class MemoryResolver:
+    """Answers at once, from a dictionary of finished answers."""
+
+    def __init__(self, zone: dict[tuple[str, str], list[str]]) -> None:
+        self._answers = {key: DnsAnswer(*key, DnsStatus.OK, tuple(value)) for key, value in zone.items()}
+
+    async def query(self, name: str, rdtype: str, *, timeout: float | None = None) -> DnsAnswer:
+        """The answer, or NXDOMAIN."""
+        return self._answers.get((name, rdtype)) or DnsAnswer(name, rdtype, DnsStatus.NXDOMAIN)
+
+
+def rows() -> list[BenchRow]:
+    """All figures."""
+    return [
+        _verify("DKIM verify, RSA-2048, 2 KB", "rsa", 5.0),
+        _verify("DKIM verify, ed25519, 2 KB", "ed25519", 2.0),
+        _whole(),
+        _sign(),
+    ]
+
+
+def _per_second(work: Callable[[], object], count: int) -> float:
+    start = time.perf_counter()
+    for _ in range(count):
+        work()
+    return count / (time.perf_counter() - start)
+
+
+def _row(name: str, ours: float, theirs: float | None, peer: str, goal: float | None) -> BenchRow:
+    ratio = ours / theirs if theirs else None
+    return BenchRow(
+        name, ours, "/s", theirs, peer, ratio, goal, None if ratio is None or goal is None else ratio >= goal
+    )
+
+
+def _verify(name: str, kind: str, goal: float) -> BenchRow:
+    mail = signed_mail(2_000, arc=False, kinds=(kind,))
+    answer = _dkimpy_dns(mail)
+
+    def theirs() -> None:
+        assert dkim.verify(mail.message, dnsfunc=answer)
+
+    _per_second(theirs, 3)
+    pairs = [(asyncio.run(_verify_many(mail, 400)), _per_second(theirs, 100)) for _ in range(TURNS)]
+    return _row(name, median(one[0] for one in pairs), median(one[1] for one in pairs), "dkimpy", goal)
+
+
+async def _verify_many(mail: SignedMail, count: int) -> float:
+    resolver = MemoryResolver(mail.zone)
+    start = time.perf_counter()
+    for _ in range(count):
+        (one,) = await verify_dkim(Message(mail.message), resolver, NOW)
+        assert one.result == "pass"
+    return count / (time.perf_counter() - start)
+
+
+def _dkimpy_dns(mail: SignedMail) -> Callable[..., bytes]:
+    def answer(name: bytes, timeout: float = 5) -> bytes:
+        return mail.zone[name.decode().rstrip("."), "TXT"][0].encode()
+
+    return answer
+
+
+def _whole() -> BenchRow:
+    mail = signed_mail()
+    theirs: list[dict[str, Any]] = []
+    figures = []
+    for _ in range(TURNS):
+        figures.append(asyncio.run(_evaluate_many(mail, 500)))
+        theirs += _mailauth(mail, 500)
+    ours = median(figures)
+    peer = median(one["per_second"] for one in theirs) if theirs else None
+    if theirs:
+        _check_verdicts(theirs[0])
+    return _row("whole analysis, 12 KB: SPF, 2 DKIM, ARC, DMARC", ours, peer, "mailauth", 3.0)
+
+
+async def _evaluate_many(mail: SignedMail, count: int) -> float:
+    resolver = MemoryResolver(mail.zone)
+    for _ in range(20):
+        await _evaluate(mail, resolver)
+    start = time.perf_counter()
+    for _ in range(count):
+        await _evaluate(mail, resolver)
+    return count / (time.perf_counter() - start)
+
+
+async def _evaluate(mail: SignedMail, resolver: MemoryResolver) -> None:
+    found = await evaluate(mail.message, ip=IP, helo=HELO, mail_from=SENDER, resolver=resolver, now=NOW)
+    results = (found.spf.result, *(one.result for one in found.dkim), found.arc.result, found.dmarc.result)
+    assert set(results) == {"pass"}, results
+
+
+def _mailauth(mail: SignedMail, rounds: int) -> list[dict[str, Any]]:
+    """One run of the peer, or nothing where node or the package is not there."""
+    node = shutil.which("node")
+    if node is None:
+        return []
+    zone = {f"{name} {kind}": records for (name, kind), records in mail.zone.items()}
+    facts = {
+        "message": b64encode(mail.message).decode(),
+        "zone": zone,
+        "ip": IP,
+        "helo": HELO,
+        "sender": SENDER,
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "input.json"
+        path.write_text(json.dumps(facts), encoding="ascii")
+        script = Path(__file__).with_name("mailauth.cjs")
+        done = subprocess.run(
+            [node, str(script), str(path), str(rounds)], capture_output=True, timeout=120, check=False
+        )
+    return [json.loads(done.stdout)] if done.returncode == 0 else []
+
+
+def _check_verdicts(theirs: dict[str, Any]) -> None:
+    """Both must have found the same, or the race is not fair."""
+    found = {theirs["spf"], *theirs["dkim"], theirs["arc"], theirs["dmarc"]}
+    assert found == {"pass"}, theirs
+
+
+def _sign() -> BenchRow:
+    mail = signed_mail(2_000, arc=False, kinds=())
+    pem = rsa_pem("dkim1")
+
+    def ours() -> None:
+        sign(mail.message, "example.com", "s", pem, now=NOW)
+
+    def theirs() -> None:
+        dkim.sign(
+            mail.message, b"s", b"example.com", pem, include_headers=[b"from", b"to", b"subject", b"date"]
+        )
+
+    pairs = [(_per_second(ours, 100), _per_second(theirs, 20)) for _ in range(TURNS)]
+    figures = median(one[0] for one in pairs), median(one[1] for one in pairs)
+    return _row("DKIM sign, RSA-2048, 2 KB", *figures, "dkimpy", None)
+
+
+if __name__ == "__main__":
+    for one in rows():
+        print(one)
