@@ -167,9 +167,9 @@ def _without_status(lines: Iterable[str], enhanced: str) -> list[str]:
     return [line.removeprefix(enhanced).strip() if enhanced else line.strip() for line in lines]
 
 
-def clean_text(text: str) -> str:
+def clean_text(text: str, *, maximum: int = TEXT_MAXIMUM) -> str:
     """A server's words made fit to keep: no control characters, no undecodable bytes, capped."""
-    return _CONTROL.sub("?", text[:TEXT_MAXIMUM])
+    return _CONTROL.sub("?", text[:maximum])
 
 
 def read_reply(provider: str, stage: str, code: int, message: str) -> Reply:

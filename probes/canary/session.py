@@ -65,6 +65,19 @@ class Wire(SMTPProtocol):
         else:
             super().data_received(data)
 
+    async def ask(self, line: bytes) -> SMTPResponse:
+        """Writes, and waits for one reply; `expire` ends the wait."""
+        self._response_pending = True
+        self.write(line)
+        return await self.read_response()
+
+    def expire(self) -> None:
+        """The time for the reply is over: the wait ends with TimeoutError. Cheaper than a cancellation, and
+        none."""
+        waiter = self._response_waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_exception(TimeoutError())
+
     def out_of_turn(self) -> bytes:
         """What came beyond the replies asked for."""
         return bytes(self._buffer[:_STRAY_MAXIMUM]) + bytes(self._strays)
@@ -118,15 +131,35 @@ class Session:
     async def stage(self, name: str, limit: float) -> AsyncIterator[None]:
         """Times what is inside, under the stage's own and the overall deadline; errors come out as Broken."""
         begun = self._clock.monotonic()
-        stages = self.record.stages
         try:
             async with asyncio.timeout_at(min(asyncio.get_running_loop().time() + limit, self._deadline)):
                 yield
         except (OSError, SMTPException, ssl.CertificateError) as error:
-            reason = _reason_of(error, name)
-            raise Broken(name, reason, self.record.clean(_detail_of(error))) from error
+            raise self._broken(name, error) from error
         finally:
-            stages[name] = stages.get(name, 0.0) + self._clock.monotonic() - begun
+            self._timed(name, begun)
+
+    async def _answer(self, stage: str, limit: float, line: bytes) -> SMTPResponse:
+        """Writes and reads one reply, timed and limited as in `stage`; this is the path that every canary
+        pays for."""
+        begun = self._clock.monotonic()
+        loop = asyncio.get_running_loop()
+        wire = self._live
+        timer = loop.call_at(min(loop.time() + limit, self._deadline), wire.expire)
+        try:
+            return await (wire.ask(line) if line else wire.read_response())
+        except (OSError, SMTPException) as error:
+            raise self._broken(stage, error) from error
+        finally:
+            timer.cancel()
+            self._timed(stage, begun)
+
+    def _timed(self, stage: str, begun: float) -> None:
+        stages = self.record.stages
+        stages[stage] = stages.get(stage, 0.0) + self._clock.monotonic() - begun
+
+    def _broken(self, stage: str, error: BaseException) -> Broken:
+        return Broken(stage, _reason_of(error, stage), self.record.clean(_detail_of(error)))
 
     async def connect(self, target: Target, port: int, source_ip: str, tls: ssl.SSLContext | None) -> Reply:
         """Connects, over TLS from the first byte where a context is given, and reads the greeting."""
@@ -138,9 +171,7 @@ class Session:
             async with self.stage("tls", self.timeouts.tls):
                 await self._attach(sock, tls, target.host)
             self._encrypted(tls)
-        async with self.stage("greeting", self.timeouts.greeting):
-            response = await self._live.read_response()
-        reply = self._reply("greeting", response)
+        reply = self._reply("greeting", await self._answer("greeting", self.timeouts.greeting, b""))
         self.record.greeted = True
         return reply
 
@@ -216,11 +247,12 @@ class Session:
         return self._reply(stage, await self._exchange(stage, line, shown))
 
     async def _exchange(self, stage: str, line: bytes, shown: str | None = None) -> SMTPResponse:
+        if b"\r" in line or b"\n" in line:
+            raise ValueError("a line break in an SMTP command")
         self._check_turn(stage)
         self.record.note("C", line.decode("ascii", "replace") if shown is None else shown)
         try:
-            async with self.stage(stage, self.timeouts.command):
-                return await self._live.execute_command(line)
+            return await self._answer(stage, self.timeouts.command, line + b"\r\n")
         except Broken as error:
             if error.reason is Reason.DROPPED:
                 self._check_turn(stage)
@@ -242,7 +274,7 @@ class Session:
         self.record.note("S", f"{response.code} {response.message}")
         if not 200 <= response.code < 600:
             raise Broken(stage, Reason.PROTOCOL, f"reply code {response.code}")
-        reply = read_reply(self._provider, stage, response.code, self.record.clean(response.message))
+        reply = read_reply(self._provider, stage, response.code, self.record.redact(response.message))
         if reply.code == 421:
             raise Refused(reply)
         return reply
@@ -275,17 +307,14 @@ class Session:
         """
         payload = _LEADING_DOT.sub(b"..", message) if b"\n." in message or message[:1] == b"." else message
         self.record.note("C", f"[{len(message)} octets of message] .")
-        async with self.stage("data", self.timeouts.dot):
-            self._live.write(payload + b".\r\n")
-            response = await self._live.read_response()
+        response = await self._answer("data", self.timeouts.dot, payload + b".\r\n")
         self.record.note("S", f"{response.code} {response.message}")
-        return read_reply(self._provider, "data", response.code, self.record.clean(response.message))
+        return read_reply(self._provider, "data", response.code, self.record.redact(response.message))
 
     async def quit(self) -> None:
         """Says goodbye, briefly; never raises but when cancelled. The connection is gone afterwards."""
-        with suppress(OSError, SMTPException, TimeoutError):
-            async with asyncio.timeout(self.timeouts.quit):
-                await self._live.execute_command(b"QUIT")
+        with suppress(Broken):
+            await self._answer("quit", self.timeouts.quit, b"QUIT\r\n")
         self.abort()
 
     def abort(self) -> None:

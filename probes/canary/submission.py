@@ -14,6 +14,7 @@ STAGES = ("dns", "connect", "tls", "greeting", "ehlo", "auth", "mail", "rcpt", "
 dot."""
 
 _LINES_MAXIMUM = 200
+_LINE_MAXIMUM = 2_000
 
 
 class SubmitResult(StrEnum):
@@ -137,17 +138,28 @@ class Record:
         self._secrets += [text for text in (secret, coded, coded.rstrip("=")) if text]
         self._secrets.sort(key=len, reverse=True)
 
-    def clean(self, text: str) -> str:
-        """Text without secrets and without control characters, capped."""
+    def redact(self, text: str) -> str:
+        """Text without secrets."""
         for secret in self._secrets:
             if secret in text:
                 text = text.replace(secret, "[secret]")
-        return clean_text(text)
+        return text
+
+    def clean(self, text: str) -> str:
+        """Text without secrets and without control characters, capped."""
+        return clean_text(self.redact(text))
 
     def note(self, who: str, text: str) -> None:
-        """One line of the dialogue: who is C, S or *."""
+        """One line of the dialogue, or several: who is C, S or *."""
+        if len(text) > _LINE_MAXIMUM:
+            text = self.redact(text)  # before the cut, which could leave half a secret unknown
         if len(self.lines) < _LINES_MAXIMUM:
-            self.lines.append(f"{who}: {self.clean(text)}")
+            self.lines.append(f"{who}: {text[:_LINE_MAXIMUM]}")
+
+    def transcript(self) -> tuple[str, ...]:
+        """The dialogue without secrets, a line each, without control characters."""
+        text = self.redact("\n".join(self.lines))
+        return tuple(clean_text(text, maximum=_LINES_MAXIMUM * _LINE_MAXIMUM).split("\n"))
 
     def begin(self, host: str) -> None:
         """A new connection: what is timed and told is that of the last one, the others are attempts."""

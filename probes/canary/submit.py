@@ -344,7 +344,7 @@ class _Job:
             record.tls,
             queue_id(reply.text) if result is SubmitResult.ACCEPTED and reply else "",
             tuple(record.attempts),
-            tuple(record.lines),
+            record.transcript(),
         )
         self.progress.submission = submission
         return submission

@@ -429,6 +429,14 @@ async def test_secrets_never_reach_transcript_or_text() -> None:
             assert form not in told
 
 
+async def test_a_secret_across_the_cut_of_a_long_line_is_not_told() -> None:
+    for padding in range(1_950, 2_010):
+        echo = b"535 5.7.8 " + b"x" * padding + PASSWORD.encode() + b"\r\n"
+        async with FakeSmtp(script(replies={"AUTH": echo})) as server:
+            done = await send(relay(server, "none"))
+        assert PASSWORD[:8] not in repr(done)
+
+
 async def test_login_works() -> None:
     replies: dict[str, Any] = {"AUTH": b"334 VXNlcm5hbWU6\r\n"}
     replies["LINE"] = [b"334 UGFzc3dvcmQ6\r\n", b"235 2.7.0 in\r\n"]
