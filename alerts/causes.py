@@ -49,8 +49,8 @@ class Cell(NamedTuple):
     """What is remembered of a route.
 
     recent: symbols, newest last; at: of the newest judged result; onset: send time of the first failure of
-    this trouble (0: none); run: results since trouble was first seen; text, reply: the newest failure in words
-    and its SMTP reply; authentication: methods not passing now; auth_since: since when.
+    this trouble (0: none); run: results since trouble was first seen; text, reply: the newest failure in
+    words and its SMTP reply; authentication: methods not passing now; auth_since: since when.
     """
 
     sender: str

@@ -70,7 +70,7 @@ def _decode(kind: Any, data: Any) -> Any:
         return kind(data)
     if kind is float and isinstance(data, int) and not isinstance(data, bool):
         return float(data)
-    if isinstance(kind, type) and kind is not object and not isinstance(data, kind):
+    if isinstance(kind, type) and kind not in (object, Any) and not isinstance(data, kind):
         raise TypeError(f"expected {kind.__name__}, found {type(data).__name__}")
     return data
 

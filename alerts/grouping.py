@@ -202,7 +202,7 @@ def _opened(draft: Draft, group: Group, hot: list[Cell]) -> str:
         if not alert.open and alert.scope == group.scope and (alert.resolved_at or 0.0) >= since:
             draft.put(fire(alert, draft.now))
             return alert.key
-    onsets = sorted(c.onset or c.at for c in hot)
+    onsets = sorted(c.onset or c.at for c in group.cells if c in hot or _failing(c))
     started = onsets[len(onsets) // 5]  # some of many had a lone loss just before
     kind = _member(draft, hot[0]).kind
     alert = Alert(make_key(group.scope, kind, started), kind, group.scope, started, changed_at=draft.now)

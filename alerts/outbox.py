@@ -1,8 +1,8 @@
 """Notifications that cannot be lost: stored with the alert's change, sent, then marked.
 
-At least once, in order: an item is sent only when it is the oldest unsent one of its receiver and deduplication
-key, so that a trigger goes before its resolve. A crash between send and mark sends again; nothing is ever
-marked before it was sent.
+At least once, in order: an item is sent only when it is the oldest unsent one of its receiver and
+deduplication key, so that a trigger goes before its resolve. A crash between send and mark sends again;
+nothing is ever marked before it was sent.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def learn(base: Baseline, latency: float, slow: bool) -> Baseline:
     x = math.log(max(latency, 0.01))
     weight = max(1 / (base.seen + 1), 0.05) * (0.1 if slow else 1.0)
     mean = base.mean + weight * (x - base.mean)
-    deviation = base.deviation + weight * (abs(x - mean) - base.deviation)
+    deviation = base.deviation if slow else base.deviation + weight * (abs(x - mean) - base.deviation)
     return Baseline(mean, deviation, min(base.seen + 1, 1000))
 
 

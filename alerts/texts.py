@@ -71,8 +71,10 @@ class Pages:
         found = {"Runbook": self.runbook(alert.kind)}
         if self.external_url:
             found["Alert"] = f"{self.external_url.rstrip('/')}/alerts?key={alert.key}"
-        urls = dict.fromkeys(c.url for c in alert.causes if c.url.startswith("https://"))
-        found |= {f"Delisting {i}" if i > 1 else "Delisting": u for i, u in enumerate(urls, 1)}
+        urls = dict.fromkeys(
+            c.url for c in alert.causes if c.url.startswith("https://") and len(c.url) < 1000
+        )
+        found |= {f"Delisting {i}" if i > 1 else "Delisting": u for i, u in enumerate(list(urls)[:5], 1)}
         return {label: url for label, url in found.items() if url}
 
 

@@ -17,8 +17,8 @@ from probes.errors import HttpUnavailable
 MAX_KEY = 255
 MAX_SUMMARY = 1024
 MAX_BYTES = 512 * 1024
-_ROOM = 8 * 1024
-_FIELD = 16 * 1024
+_ROOM = 64 * 1024
+_FIELD = 4096
 _ACTIONS = {Action.RESOLVE: "resolve", Action.ACKNOWLEDGE: "acknowledge"}
 
 
@@ -72,7 +72,7 @@ def _details(notification: Notification) -> dict[str, Any]:
 
 
 def _size(value: object) -> int:
-    return len(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+    return len(json.dumps(value))
 
 
 class PagerDutyNotifier:
