@@ -54,7 +54,7 @@ _ENVELOPE = re.compile(r"envelope-(?:from|sender)[:\s=]\s*<?([^\s<>()]*)", re.IG
 _TLS_VERSION = re.compile(r"\b(?:version=|using )?((?:TLS|SSL)[ _v-]{0,2}\d(?:[._]\d)?)\b", re.IGNORECASE)
 _CIPHER = re.compile(
     r"(?:cipher[ =]|TLS/|TLS-?1(?:[._]\d)?:|TLS1_\d:|SSLv\d:)\s*(?:(?:TLS|SSL)[v-]?\d(?:\.\d)?:)?"
-    r"([A-Za-z0-9][\w-]{4,80})|[\s(]([\w-]{5,80}) encrypted|bits, ?([\w-]{5,80})",
+    r"([A-Za-z0-9][\w-]{0,80})|[\s(]([\w-]{5,80}) encrypted|bits, ?([\w-]{5,80})",
     re.IGNORECASE,
 )
 _NOT_NAMES = frozenset(
