@@ -23,6 +23,7 @@ from agent.runner.delivering import Delivering
 from agent.runner.evaluating import Evaluator
 from agent.runner.ledger import Ledger
 from agent.runner.mailboxes import Mailboxes
+from agent.runner.means import resolver_of
 from agent.runner.origins import Origins
 from agent.runner.rounds import Rounds
 from agent.runner.sending import Sending
@@ -41,7 +42,6 @@ from probes.canary import track
 from probes.canary.state import State
 from probes.canary.token import SECRET_BYTES, TokenKeys
 from probes.clock import Clock, SystemClock
-from probes.dns_client import DnsResolver
 from probes.errors import ConfigError, StoreError
 
 log = structlog.get_logger("agent")
@@ -136,6 +136,7 @@ class App:
             reload=self.reload,
             ready=self._missing,
             rounds=self.rounds,
+            controls=self,
         )
         self._web = web.AppRunner(build(web_services), access_log=None, handle_signals=False)
         await self._web.setup()
@@ -145,6 +146,14 @@ class App:
         except OSError as error:
             raise ConfigError(f"agent.listen {agent.listen}: {error.strerror or error}") from None
         await self.upkeep.announce(services.clock.wall())
+
+    def retry_seed(self, seed: str) -> bool:
+        """Tries a mailbox again at once. False where there is no such seed."""
+        return self.mailboxes.retry(seed)
+
+    async def acknowledge(self, key: str, by: str) -> bool:
+        """Somebody takes an alert on. False where no such alert is open."""
+        return await self.evaluator.acknowledge(key, by)
 
     async def wait(self) -> None:
         """Returns when the agent is told to stop."""
@@ -248,12 +257,6 @@ def _sync(tx: Tx, wanted: dict[str, float], now: float) -> None:
 def _goodbye(tx: Tx, holder: str) -> None:
     leases.release_all(tx.conn, holder)
     rows.drop_agent(tx.conn, holder)
-
-
-def resolver_of(config: Config, clock: Clock) -> DnsResolver:
-    """The resolver the config names, or the system's."""
-    servers = list(config.resolver.nameservers) or None
-    return DnsResolver(servers, timeout=config.resolver.timeout, clock=clock)
 
 
 def _token_keys(tx: Tx, source: random.Random, now: float) -> TokenKeys:

@@ -20,6 +20,8 @@ COMMANDS = (
     "why",
     "probe",
     "blocklist",
+    "inspect",
+    "alerts",
     "pause",
     "resume",
     "seeds",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from urllib.parse import urlencode
 
 from agent.config.mail import OAuth2
-from agent.runner.services import Services
+from agent.runner.means import Means
 from alerts.http import HttpPoster
 from probes.errors import ConfigError
 from probes.mailbox.oauth2 import PROVIDERS, FormPost, OAuthGrant, OAuthTokens
@@ -28,7 +28,7 @@ def form_post(poster: HttpPoster) -> FormPost:
 def oauth_tokens(
     settings: OAuth2,
     provider: str | None,
-    services: Services,
+    means: Means,
     on_refresh_token: Callable[[str], None] | None = None,
 ) -> OAuthTokens:
     """The tokens of one grant. provider: whose endpoints to use where the config names none.
@@ -48,4 +48,4 @@ def oauth_tokens(
         refresh_token=refresh,
         scope=" ".join(settings.scope) or default_scope,
     )
-    return OAuthTokens(grant, form_post(services.poster), services.clock, on_refresh_token)
+    return OAuthTokens(grant, form_post(means.poster), means.clock, on_refresh_token)

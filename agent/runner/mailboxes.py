@@ -11,10 +11,11 @@ from functools import partial
 import structlog
 
 from agent.config.mail import Mailbox
-from agent.config.models import Config
+from agent.config.models import Config, walk_secrets
 from agent.runner.bouncing import BounceOwner
 from agent.runner.credentials import oauth_tokens
 from agent.runner.ledger import Ledger
+from agent.runner.means import Means
 from agent.runner.reading import SeedOwner
 from agent.runner.services import Services
 from agent.store import canaries
@@ -162,7 +163,9 @@ class Mailboxes:
 
 
 def _fingerprint(mailbox: Mailbox) -> str:
-    return json.dumps(mailbox.model_dump(mode="json"), sort_keys=True, default=repr)
+    """Changes with any setting and with the content of any secret: a rotated password needs a new login."""
+    secrets = [secret.fingerprint() for _, secret in walk_secrets(mailbox, ())]
+    return json.dumps([mailbox.model_dump(mode="json"), secrets], sort_keys=True, default=repr)
 
 
 def preset_of(mailbox: Mailbox) -> Preset:
@@ -179,14 +182,14 @@ def preset_of(mailbox: Mailbox) -> Preset:
     return replace(found, trust=trust, poll_seconds=poll)
 
 
-def access_of(mailbox: Mailbox, habits: Preset, services: Services) -> MailboxAccess:
+def access_of(mailbox: Mailbox, habits: Preset, means: Means) -> MailboxAccess:
     """How to reach the mailbox."""
     imap = mailbox.imap
     security = Security(imap.security) if imap.security else habits.security
     port = imap.port or (habits.port if not imap.security else IMAP_PORTS[security])
     ca_file = str(imap.ca_file) if imap.ca_file else None
     credential = (
-        oauth_tokens(mailbox.oauth2, habits.oauth, services)
+        oauth_tokens(mailbox.oauth2, habits.oauth, means)
         if mailbox.oauth2
         else Password(mailbox.password.reveal() if mailbox.password else "")
     )
@@ -196,7 +199,7 @@ def access_of(mailbox: Mailbox, habits: Preset, services: Services) -> MailboxAc
         username=mailbox.username or habits.login_name(mailbox.address),
         credential=credential,
         security=security,
-        tls=None if security is Security.NONE else services.tls(ca_file),
+        tls=None if security is Security.NONE else means.tls(ca_file),
         timeout=imap.timeout,
     )
 

@@ -9,6 +9,7 @@ from agent.config.mail import Sender
 from agent.config.models import Config, Route
 from agent.config.plan import daily_cap, pace_cap
 from agent.runner.credentials import oauth_tokens
+from agent.runner.means import Means
 from agent.runner.services import Services
 from agent.schedule import Pace
 from probes.authentication.sign import DkimKeyPair, load_key, sign_all
@@ -109,7 +110,7 @@ class Origins:
         )
 
 
-def _origin(name: str, sender: Sender, services: Services) -> Origin:
+def _origin(name: str, sender: Sender, means: Means) -> Origin:
     unsubscribe = sender.list_unsubscribe
     template = MessageTemplate.compile(
         from_address=sender.from_,
@@ -122,11 +123,12 @@ def _origin(name: str, sender: Sender, services: Services) -> Origin:
     ca_file = str(sender.relay.ca_file) if sender.relay and sender.relay.ca_file else None
     step = sender.relay.timeout if sender.relay else sender.direct.timeout if sender.direct else 60.0
     timeouts = Timeouts(greeting=step, command=step, connect=min(step, 15.0), tls=min(step, 15.0))
-    return Origin(name, _way(sender, services), template, sender.envelope_from, ca_file, timeouts)
+    return Origin(name, way_of(sender, means), template, sender.envelope_from, ca_file, timeouts)
 
 
-def _way(sender: Sender, services: Services) -> Way:
-    signers = tuple(_signers(sender, services))
+def way_of(sender: Sender, means: Means) -> Way:
+    """The sender's way out, secrets revealed. Raises ConfigError."""
+    signers = tuple(_signers(sender, means))
     if sender.relay is None:
         assert sender.direct is not None
         direct = sender.direct
@@ -138,13 +140,13 @@ def _way(sender: Sender, services: Services) -> Way:
         security=relay.security,
         username=relay.username or "",
         password=relay.password.reveal() if relay.password else "",
-        oauth2=oauth_tokens(relay.oauth2, None, services).token if relay.oauth2 else None,
+        oauth2=oauth_tokens(relay.oauth2, None, means).token if relay.oauth2 else None,
     )
 
 
-def _signers(sender: Sender, services: Services) -> list[Callable[[bytes], bytes]]:
+def _signers(sender: Sender, means: Means) -> list[Callable[[bytes], bytes]]:
     if sender.dkim is None:
         return []
     pair = DkimKeyPair(sender.dkim.domain, sender.dkim.selector, sender.dkim.key.reveal().encode())
     load_key(pair.key)
-    return [lambda message: sign_all(message, [pair], services.clock.wall())]
+    return [lambda message: sign_all(message, [pair], means.clock.wall())]

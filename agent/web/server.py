@@ -35,6 +35,16 @@ class Rounds(Protocol):
         """The round as JSON, once it is done or the time is over; None where there is no such round."""
 
 
+class Controls(Protocol):
+    """What people may ask of the running agent."""
+
+    def retry_seed(self, seed: str) -> bool:
+        """Tries a mailbox again at once. False where there is no such seed."""
+
+    async def acknowledge(self, key: str, by: str) -> bool:
+        """Somebody takes an alert on. False where no such alert is open."""
+
+
 @dataclass
 class WebServices:
     """What the server may touch."""
@@ -46,6 +56,7 @@ class WebServices:
     reload: Callable[[], Awaitable[None]]
     ready: Callable[[], str]
     rounds: Rounds
+    controls: Controls
 
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -63,6 +74,8 @@ def build(services: WebServices) -> web.Application:
     app.router.add_post("/-/reload", api.reload)
     app.router.add_get("/api/v1/status", api.status)
     app.router.add_get("/api/v1/routes/{sender}/{seed}", api.why)
+    app.router.add_post("/api/v1/seeds/{seed}/retry", api.retry_seed)
+    app.router.add_post("/api/v1/alerts/ack", api.acknowledge)
     app.router.add_post("/api/v1/probes", api.start_round)
     app.router.add_get("/api/v1/probes/{round}", api.round)
     pages.add_routes(app, services.config, services.database, services.clock)
@@ -124,6 +137,22 @@ class _Api:
             return _problem(404, f"there is no route {sender}/{seed}")
         events = await self._services.database.read(lambda conn: read_why(conn, sender, seed))
         return _json({"schema": "mailcanary.why/1", "sender": sender, "seed": seed, "events": events})
+
+    async def retry_seed(self, request: web.Request) -> web.Response:
+        seed = request.match_info["seed"]
+        if not self._services.controls.retry_seed(seed):
+            return _problem(404, f"there is no seed {seed}")
+        return _json({"schema": "mailcanary.seed/1", "seed": seed, "retried": True})
+
+    async def acknowledge(self, request: web.Request) -> web.Response:
+        try:
+            body = await request.json()
+            key, by = str(body["key"]), str(body.get("by", ""))[:64]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return _problem(400, "the body is a JSON object with key and by")
+        if not await self._services.controls.acknowledge(key, by):
+            return _problem(404, f"no alert {key} is open and not yet acknowledged")
+        return _json({"schema": "mailcanary.alert/1", "key": key, "acknowledged_by": by})
 
     async def start_round(self, request: web.Request) -> web.Response:
         try:

@@ -68,7 +68,7 @@ class Canary:
 
     deadline: seconds from creation until it must have arrived. late_after: seconds from creation during
     which a missing canary is still watched for. soft: every refusal so far was greylisting or the seed's
-    own fault. retry_at: when a deferred one is sent again. latency: seconds from acceptance to arrival, or None.
+    own fault. retry_at: when a deferred one is sent again. latency: seconds from acceptance to arrival.
     """
 
     id: str

@@ -89,6 +89,19 @@ async def submit(
     return await job.run(mail_from, rcpt_to, message, envid, resolver, rng or random.Random())
 
 
+async def greet(
+    way: Relay,
+    *,
+    resolver: Resolver,
+    ssl_context: ssl.SSLContext,
+    clock: Clock,
+    timeouts: Timeouts | None = None,
+) -> Submission:
+    """Goes as far as the login and leaves again: can this relay be used? ACCEPTED means yes."""
+    job = _Job(way, clock, timeouts or Timeouts(), Progress(), ssl_context, "")
+    return await job.greet(resolver)
+
+
 class _Job:
     """One submission under way."""
 
@@ -141,6 +154,19 @@ class _Job:
             if self.session is not None:
                 self.session.abort()
         return done
+
+    async def greet(self, resolver: Resolver) -> Submission:
+        try:
+            session = await self._open(await self._targets("", resolver, random.Random(0)))
+            await session.quit()
+        except Refused as error:
+            return self._end(*self._refusal(error.reply), error.reply)
+        except Broken as error:
+            return self._end(self._breakage(error), error.reason, error.detail, stage=error.stage)
+        finally:
+            if self.session is not None:
+                self.session.abort()
+        return self._end(SubmitResult.ACCEPTED, Reason.ACCEPTED, "the login was taken")
 
     def _signed(self, message: bytes) -> bytes:
         if isinstance(self.way, Direct):

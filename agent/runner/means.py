@@ -1,0 +1,50 @@
+"""The outside world as the config describes it, handed in: clocks, chance, DNS, TLS, HTTP."""
+
+from __future__ import annotations
+
+import random
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from agent.config.models import Config
+from agent.tls import client_context
+from alerts.http import AiohttpPoster
+from probes.canary.state import Moment
+from probes.clock import Clock, SystemClock
+from probes.dns import Resolver
+from probes.dns_client import DnsResolver
+
+
+@dataclass
+class Means:
+    """What anything that looks outside may use. `config` and `resolver` are replaced by a reload."""
+
+    config: Config
+    clock: Clock
+    random: random.Random
+    resolver: Resolver
+    tls: Callable[[str | None], ssl.SSLContext]
+    poster: AiohttpPoster
+
+    def now(self) -> Moment:
+        """This instant on both clocks."""
+        return Moment.of(self.clock)
+
+
+def resolver_of(config: Config, clock: Clock) -> DnsResolver:
+    """The resolver the config names, or the system's."""
+    servers = list(config.resolver.nameservers) or None
+    return DnsResolver(servers, timeout=config.resolver.timeout, clock=clock)
+
+
+@asynccontextmanager
+async def open_means(config: Config) -> AsyncIterator[Means]:
+    """The means of a command that looks once and ends."""
+    clock, poster = SystemClock(), AiohttpPoster()
+    try:
+        resolver = resolver_of(config, clock)
+        yield Means(config, clock, random.SystemRandom(), resolver, client_context, poster)
+    finally:
+        await poster.close()
