@@ -49,6 +49,9 @@ service imap-login {{
 }}
 service anvil {{
   chroot =
+  unix_listener anvil-auth-penalty {{
+    mode = 0
+  }}
 }}
 service imap {{
   process_limit = 200
@@ -101,25 +104,21 @@ def free_port() -> int:
 
 @dataclass
 class Dovecot:
-    """A running server. Users: any name of `users`, password "secret"; OAuth2 tokens: `tokens` by user."""
+    """A running server. Users: from `add_user`, password "secret"; OAuth2 tokens: `tokens` by user."""
 
     root: Path
     port: int
     tls_port: int
     tokens: dict[str, str] = field(default_factory=dict)
-    users: set[str] = field(default_factory=set)
+    users: list[str] = field(default_factory=lambda: [f"user{number}" for number in range(60)])
 
     def client_tls(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=str(self.root / "cert.pem"))
 
-    def add_user(self, name: str) -> str:
-        self.users.add(name)
-        with (self.root / "users").open("a") as file:
-            file.write(f"{name}:secret\n")
-        home = self.root / "home" / name
-        home.mkdir(parents=True, exist_ok=True)
-        os.chown(home, UID, GID)
-        return name
+    def add_user(self) -> str:
+        """A user nobody has used yet; all are in the file from the start, since Dovecot may miss a change of it
+        within the same second."""
+        return self.users.pop()
 
     def doveadm(self, *args: str, data: bytes = b"") -> str:
         done = subprocess.run(
@@ -165,7 +164,10 @@ def running(root: Path) -> Iterator[Dovecot]:
         if folder.stat().st_uid == os.getuid() and folder != Path("/tmp"):
             folder.chmod(folder.stat().st_mode | 0o755)
     os.chown(root / "home", UID, GID)
-    (root / "users").touch(mode=0o644)
+    (root / "users").write_text("".join(f"{name}:secret\n" for name in server.users))
+    for name in server.users:
+        (root / "home" / name).mkdir()
+        os.chown(root / "home" / name, UID, GID)
     _make_certificate(root)
     introspection = _introspection(server.tokens)
     (root / "oauth2.conf").write_text(OAUTH2.format(port=introspection.server_address[1]))
