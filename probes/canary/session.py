@@ -25,9 +25,9 @@ from probes.canary.replies import Reply, read_reply
 from probes.canary.submission import Reason, Record, TlsInfo
 from probes.canary.ways import Timeouts
 from probes.clock import Clock
+from probes.mailbox.tls import TlsPipe
 
 _STRAY_MAXIMUM = 1_024
-_SHUTDOWN_SECONDS = 1.0
 _LEADING_DOT = re.compile(rb"(?m)^\.")
 
 
@@ -193,12 +193,16 @@ class Session:
 
     async def _attach(self, sock: socket.socket, tls: ssl.SSLContext | None, host: str) -> None:
         loop = asyncio.get_running_loop()
+        wire = self._wire = Wire()
         if tls is None:
-            _, self._wire = await loop.create_connection(Wire, sock=sock)
-        else:
-            _, self._wire = await loop.create_connection(
-                Wire, sock=sock, ssl=tls, server_hostname=host, ssl_shutdown_timeout=_SHUTDOWN_SECONDS
-            )
+            await loop.create_connection(lambda: wire, sock=sock)
+            return
+        pipe = TlsPipe(wire, tls, host, loop)
+        ready = pipe.ready
+        wire.connection_made(cast(asyncio.BaseTransport, pipe))
+        await loop.create_connection(lambda: pipe, sock=sock)
+        if ready is not None:
+            await ready
 
     @property
     def _live(self) -> Wire:
@@ -224,18 +228,17 @@ class Session:
             raise Refused(reply)
         if self._live.out_of_turn():
             raise Broken("tls", Reason.TLS_INJECTED, "plaintext after the reply to STARTTLS")
-        loop = asyncio.get_running_loop()
         async with self.stage("tls", self.timeouts.tls):
-            transport = await loop.start_tls(
-                cast(asyncio.WriteTransport, self._live.transport),
-                self._live,
-                context,
-                server_hostname=host,
-                ssl_shutdown_timeout=_SHUTDOWN_SECONDS,
-            )
-            if transport is None:
-                raise SMTPServerDisconnected("connection lost in the TLS handshake")
-            self._live.adopt(transport)
+            plain = cast(asyncio.Transport, self._live.transport)
+            if plain is None or plain.is_closing():
+                raise SMTPServerDisconnected("connection lost before the TLS handshake")
+            pipe = TlsPipe(self._live, context, host, asyncio.get_running_loop())
+            ready = pipe.ready
+            self._live.adopt(cast(asyncio.BaseTransport, pipe))
+            plain.set_protocol(pipe)
+            pipe.connection_made(plain)
+            if ready is not None:
+                await ready
         self.extensions, self.auth_methods = {}, frozenset()
         self._encrypted(context)
 
