@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from typing import Any
 
@@ -175,11 +175,22 @@ def clean_text(text: str, *, maximum: int = TEXT_MAXIMUM) -> str:
 def read_reply(provider: str, stage: str, code: int, message: str) -> Reply:
     """A reply from its basic code and its text (lines joined by LF), with its enhanced code taken out and
     its meaning."""
+    if len(message) > _REMEMBERED_LENGTH:
+        return _read_reply(provider, stage, code, message)
+    return _remembered(provider, stage, code, message)
+
+
+def _read_reply(provider: str, stage: str, code: int, message: str) -> Reply:
     text = clean_text(message)
     found = _ENHANCED.match(text)
     enhanced = found[1] if found else ""
     joined = " ".join(filter(None, _without_status(text.split("\n"), enhanced)))
     return Reply(code, enhanced, joined, stage, classify(provider, code, enhanced, joined, stage))
+
+
+_REMEMBERED_LENGTH = 512
+_remembered = lru_cache(maxsize=512)(_read_reply)
+"""Servers say the same, canary after canary."""
 
 
 def local_reply(stage: str, code: int, enhanced: str, key: str, detail: str) -> Reply:
