@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +14,8 @@ from aiohttp import web
 from prometheus_client.core import Metric
 
 from agent import schedule, states
+from agent.blocklist_plan import zones_of
+from agent.config.alert_settings import alert_settings
 from agent.config.load import load
 from agent.config.models import Config
 from agent.hints import LocalHints
@@ -22,9 +24,9 @@ from agent.metrics import Metrics
 from agent.runner.delivering import Delivering
 from agent.runner.evaluating import Evaluator
 from agent.runner.ledger import Ledger
-from agent.runner.mailboxes import Mailboxes
+from agent.runner.mailboxes import Access, Mailboxes
 from agent.runner.means import resolver_of
-from agent.runner.origins import Origins
+from agent.runner.origins import Origin, Origins, schedule_name
 from agent.runner.rounds import Rounds
 from agent.runner.sending import Sending
 from agent.runner.services import Services, nonce
@@ -37,18 +39,32 @@ from agent.store.database import Database, Tx
 from agent.store.schema import open_store
 from agent.tls import client_context
 from agent.web.server import WebServices, build
+from alerts.delivery import Notifier
 from alerts.http import AiohttpPoster
+from alerts.settings import AlertSettings
 from probes.canary import track
 from probes.canary.state import State
 from probes.canary.token import SECRET_BYTES, TokenKeys
 from probes.clock import Clock, SystemClock
-from probes.errors import ConfigError, StoreError
+from probes.dns import Resolver
+from probes.errors import ConfigError, MailcanaryError, StoreError
 
 log = structlog.get_logger("agent")
 
 LEASE = "agent"
 GRACE = 20.0
 """Seconds that submissions under way are given to end when the agent stops."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """What is made of a config."""
+
+    settings: AlertSettings
+    origins: Mapping[str, Origin]
+    access: Mapping[str, Access]
+    notifiers: Mapping[str, Notifier]
+    resolver: Resolver
 
 
 class Busy(StoreError):
@@ -72,9 +88,13 @@ class App:
         self.ledger = Ledger(services)
         self.origins = Origins(services)
         self.mailboxes = Mailboxes(services, self.ledger)
-        self.sending = Sending(services, self.ledger, self.origins, self.mailboxes.sent)
+        self.sending = Sending(
+            services, self.ledger, self.origins, self.mailboxes.sent, stopping=self._stop.is_set
+        )
         self.rounds = Rounds(services, self.ledger, self.sending)
-        self.timer = Timer(services, self.ledger, self.mailboxes.want_scan, self.mailboxes.fault)
+        self.timer = Timer(
+            services, self.ledger, self.mailboxes.want_scan, self.mailboxes.fault, scheduled=self.scheduled
+        )
         self.evaluator = Evaluator(services)
         self.delivering = Delivering(services, lambda: self.evaluator.settings)
         self.watching = Watching(services)
@@ -85,13 +105,14 @@ class App:
         services, config = self.services, self.services.config
         services.metrics.add(self._states)
         services.metrics.create_at_zero(config.senders, {s.provider for s in config.seeds.values()})
+        await self.upkeep.compare_clocks()
         await self._take_up()
         await self.evaluator.load()
-        await self._sync_schedules()
-        await self.mailboxes.configure(config)
+        await self._sync_schedules(config)
         self.ledger.listen(lambda _change: self.timer.wake())
         self.ledger.listen(self.delivering.seen)
-        self.delivering.configure()
+        self.delivering.configure(self.delivering.prepare(self.evaluator.settings))
+        await self.mailboxes.configure(config, self.mailboxes.prepare(config))
         for work in (self.timer.run, self.evaluator.run, self.delivering.run, self.upkeep.run):
             self._spawn(work(self._stop), work.__qualname__)
         self._spawn(services.hints.run(self._handlers(), self._stop), "hints")
@@ -168,8 +189,9 @@ class App:
         self._stop.set()
         services = self.services
         end = services.clock.monotonic() + GRACE
-        while services.inflight and services.clock.monotonic() < end:
+        while self.sending.working and services.clock.monotonic() < end:
             await services.clock.sleep(0.05)
+        await self.rounds.close()
         if self._web is not None:
             await self._web.cleanup()
         await self.mailboxes.stop()
@@ -182,33 +204,49 @@ class App:
         await asyncio.to_thread(services.database.close)
 
     async def reload(self) -> None:
-        """Swaps the config as a whole. Raises ConfigError and keeps the old one where the new one is bad."""
+        """Swaps the config as a whole.
+
+        Raises ConfigError where the new one is bad, StoreError where it cannot be recorded: the old one stays.
+        """
         if self.reloads is None:
             raise ConfigError("this agent was not started from a file")
         async with self._reloading:
             metrics = self.services.metrics
             try:
                 config = await asyncio.to_thread(self.reloads)
-                self.origins.rebuild(config)
-            except ConfigError as error:
+                new = self._prepare(config)
+                await self._sync_schedules(config)
+            except MailcanaryError as error:
                 metrics.reload_ok.set(0)
-                log.error("the config is bad, the old one stays", error=str(error))
+                log.error("the config was not loaded, the old one stays", error=str(error))
                 raise
-            await self._swap(config)
+            await self._swap(config, new)
             metrics.reload_ok.set(1)
             metrics.reload_at.set(self.services.clock.wall())
 
-    async def _swap(self, config: Config) -> None:
+    def _prepare(self, config: Config) -> _Prepared:
+        """Everything that can fail of a new config is made before anything of the old one goes."""
+        settings = alert_settings(config)
+        zones_of(config)
+        return _Prepared(
+            settings,
+            self.origins.prepare(config),
+            self.mailboxes.prepare(config),
+            self.delivering.prepare(settings),
+            resolver_of(config, self.services.clock),
+        )
+
+    async def _swap(self, config: Config, new: _Prepared) -> None:
         old, self.services.config = self.services.config, config
+        self.services.resolver = new.resolver
+        self.origins.take(config, new.origins)
         for setting in ("store", "listen", "name"):
             if getattr(old.agent, setting) != getattr(config.agent, setting):
                 log.warning("this setting needs a restart", setting=f"agent.{setting}")
-        self.services.resolver = resolver_of(config, self.services.clock)
         self.services.metrics.create_at_zero(config.senders, {s.provider for s in config.seeds.values()})
-        self.evaluator.configure()
-        self.delivering.configure()
-        await self._sync_schedules()
-        await self.mailboxes.configure(config)
+        self.evaluator.configure(new.settings)
+        self.delivering.configure(new.notifiers)
+        await self.mailboxes.configure(config, new.access)
         self.timer.wake()
         log.info("config loaded", routes=len(config.routes_resolved), hash=config.hash)
 
@@ -220,11 +258,11 @@ class App:
             await self.ledger.apply(canary.id, track.abandoned)
         self.ledger.load(await database.read(canaries.remembered))
 
-    async def _sync_schedules(self) -> None:
+    async def _sync_schedules(self, config: Config) -> None:
         if not self.scheduled:
             return
-        wanted = {name: route.every for name, route in self.origins.routes.items()}
-        blocklists = self.services.config.blocklists
+        wanted = {schedule_name(route): route.every for route in config.routes_resolved}
+        blocklists = config.blocklists
         if blocklists is not None:
             wanted[SWEEP] = blocklists.every
         now = self.services.clock.wall()

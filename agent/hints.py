@@ -29,12 +29,14 @@ class Hints(Protocol):
 
 
 class LocalHints:
-    """The in-process queue: same kind and key waiting twice is one hint."""
+    """The in-process queue. Of one kind and key at most one is at work and one waits: the sweep may repeat
+    itself as often as it likes while a handler is held up."""
 
     def __init__(self, database: Database) -> None:
         self._loop = asyncio.get_running_loop()
         self._queue: asyncio.Queue[Hint] = asyncio.Queue()
         self._waiting: set[Hint] = set()
+        self._running: set[Hint] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         database.subscribe(self._from_writer)
 
@@ -46,7 +48,8 @@ class LocalHints:
         for hint in hints:
             if hint not in self._waiting:
                 self._waiting.add(hint)
-                self._queue.put_nowait(hint)
+                if hint not in self._running:
+                    self._queue.put_nowait(hint)
 
     def _from_writer(self, hints: Sequence[Hint]) -> None:
         if not self._loop.is_closed():
@@ -66,14 +69,27 @@ class LocalHints:
                 self._start(handlers[hint.kind], hint)
         finally:
             stopping.cancel()
-            for task in self._tasks:
-                task.cancel()
+            # What is under way may end; who cannot wait for it cancels this, and so them.
+            await self._finish()
+
+    async def _finish(self) -> None:
+        try:
             await asyncio.gather(*self._tasks, return_exceptions=True)
+        except asyncio.CancelledError:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            raise
 
     def _start(self, handler: Handler, hint: Hint) -> None:
+        self._running.add(hint)
         task = asyncio.ensure_future(self._guarded(handler, hint))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda done: self._ended(done, hint))
+
+    def _ended(self, task: asyncio.Task[None], hint: Hint) -> None:
+        self._tasks.discard(task)
+        self._running.discard(hint)
+        if hint in self._waiting:
+            self._queue.put_nowait(hint)
 
     @staticmethod
     async def _guarded(handler: Handler, hint: Hint) -> None:

@@ -60,6 +60,8 @@ class Pace:
     def take(self, free_at: float | None, now: float) -> tuple[bool, float]:
         """(True, the new free_at) where one may go now, else (False, when it may)."""
         step = 1.0 / self.rate
+        # It never lies further ahead than a full burst, but where the clock went back or the rate went up.
+        free_at = None if free_at is None else min(free_at, now + self.burst * step)
         base = max(free_at or 0.0, now)
         earliest = base - (self.burst - 1) * step
         if free_at is not None and earliest > now + 1e-9:

@@ -50,7 +50,7 @@ async def _run(config: Config, path: str) -> int:
     import structlog
 
     from agent.app import open_app
-    from probes.errors import ConfigError
+    from probes.errors import MailcanaryError
 
     log = structlog.get_logger("agent")
     app = await open_app(config, reload_from=path)
@@ -58,7 +58,7 @@ async def _run(config: Config, path: str) -> int:
     reloads: set[asyncio.Task[None]] = set()
 
     async def reload() -> None:
-        with suppress(ConfigError):  # told in the log and in the metric; the old config stays
+        with suppress(MailcanaryError):  # told in the log and in the metric; the old config stays
             await app.reload()
 
     def on_hangup() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -11,6 +11,7 @@ import structlog
 from agent.runner.ledger import Change
 from agent.runner.services import Services
 from agent.store.outbox import SqlOutbox
+from alerts.delivery import Notifier
 from alerts.heartbeat import Heartbeat, ping
 from alerts.notifiers.factory import make_notifier
 from alerts.outbox import DeliveryEvent, Outbox
@@ -37,10 +38,14 @@ class Delivering:
         if self._outbox is not None:
             self._outbox.wake()
 
-    def configure(self) -> None:
-        """Makes the notifiers of the config. Raises ConfigError and changes nothing where one is bad."""
+    def prepare(self, settings: AlertSettings) -> Mapping[str, Notifier]:
+        """Makes the notifiers of the settings. Raises ConfigError where one is bad."""
+        receivers = settings.receivers
+        return {name: make_notifier(name, one, self.services.poster) for name, one in receivers.items()}
+
+    def configure(self, notifiers: Mapping[str, Notifier]) -> None:
+        """Takes the notifiers of the settings in force."""
         receivers = self.settings().receivers
-        notifiers = {name: make_notifier(name, one, self.services.poster) for name, one in receivers.items()}
         if self._outbox is None:
             self._outbox = Outbox(
                 SqlOutbox(self.services.database),

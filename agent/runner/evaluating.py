@@ -49,10 +49,10 @@ class Evaluator:
         self.state = from_rows(found)
         self.configure()
 
-    def configure(self) -> None:
+    def configure(self, settings: AlertSettings | None = None) -> None:
         """Takes rules, receivers and routes from the config."""
         config = self.services.config
-        self.settings = alert_settings(config)
+        self.settings = settings or alert_settings(config)
         routes = frozenset((route.sender, route.seed) for route in config.routes_resolved)
         self.state = retain(self.state, routes)
 

@@ -136,6 +136,9 @@ class Ledger:
 
     def _remember(self, canary: Canary) -> None:
         tokens = self._awaited.setdefault(canary.seed, {})
+        known = tokens.get(canary.token)
+        if known is not None and known.version > canary.version:
+            return  # told out of order
         if canary.state.awaits_arrival or (canary.state is State.SETTLED and canary.due_at is not None):
             tokens[canary.token] = canary
         else:

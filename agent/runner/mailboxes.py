@@ -29,6 +29,7 @@ from probes.mailbox.reader import MailboxReader
 
 log = structlog.get_logger("mailboxes")
 BOUNCES = "(bounces)"
+Access = tuple[Preset, MailboxAccess]
 IMAP_PORTS = {Security.TLS: 993, Security.STARTTLS: 143, Security.NONE: 143}
 
 
@@ -50,18 +51,24 @@ class Mailboxes:
     _running: dict[str, _Running] = field(default_factory=dict)
     _jumped: dict[str, Moment] = field(default_factory=dict)
 
-    async def configure(self, config: Config) -> None:
+    def prepare(self, config: Config) -> Mapping[str, Access]:
+        """How to read each mailbox of the config. Raises ConfigError where a secret or CA cannot be read."""
+        found = {}
+        for name, mailbox in _mailboxes(config).items():
+            habits = preset_of(mailbox)
+            found[name] = (habits, access_of(mailbox, habits, self.services))
+        return found
+
+    async def configure(self, config: Config, access: Mapping[str, Access]) -> None:
         """Starts readers of new seeds, replaces those whose settings changed, stops the others."""
-        wanted: dict[str, Mailbox] = dict(config.seeds)
-        if config.bounces:
-            wanted[BOUNCES] = config.bounces
+        wanted = _mailboxes(config)
         for name in list(self._running):
             mailbox = wanted.get(name)
             if mailbox is None or _fingerprint(mailbox) != self._running[name].fingerprint:
                 await self._stop(name)
         for name, mailbox in wanted.items():
             if name not in self._running:
-                self._start(name, mailbox)
+                self._start(name, mailbox, *access[name])
 
     async def stop(self) -> None:
         """Ends every session in good order."""
@@ -132,9 +139,7 @@ class Mailboxes:
             at = self.services.clock.wall()
             await database.write(partial(canaries.deleted, seed=seed, places=places, at=at))
 
-    def _start(self, name: str, mailbox: Mailbox) -> None:
-        habits = preset_of(mailbox)
-        access = access_of(mailbox, habits, self.services)
+    def _start(self, name: str, mailbox: Mailbox, habits: Preset, access: MailboxAccess) -> None:
         owner: SeedOwner | BounceOwner
         if name == BOUNCES:
             owner = BounceOwner(self.services, self.ledger)
@@ -160,6 +165,13 @@ class Mailboxes:
         if not done:
             running.task.cancel()
             await asyncio.wait({running.task}, timeout=5.0)
+
+
+def _mailboxes(config: Config) -> dict[str, Mailbox]:
+    found: dict[str, Mailbox] = dict(config.seeds)
+    if config.bounces:
+        found[BOUNCES] = config.bounces
+    return found
 
 
 def _fingerprint(mailbox: Mailbox) -> str:

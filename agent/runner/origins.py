@@ -51,13 +51,20 @@ class Origins:
     _usable: dict[str, bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.rebuild(self.services.config)
+        self.take(self.services.config, self.prepare(self.services.config))
 
-    def rebuild(self, config: Config) -> None:
-        """Makes everything of the config; raises ConfigError and changes nothing where that fails."""
-        origins = {name: _origin(name, sender, self.services) for name, sender in config.senders.items()}
+    def prepare(self, config: Config) -> Mapping[str, Origin]:
+        """Makes every sender of the config. Raises ConfigError where one cannot be made."""
+        return {name: _origin(name, sender, self.services) for name, sender in config.senders.items()}
+
+    def take(self, config: Config, origins: Mapping[str, Origin]) -> None:
+        """From now on these senders and the routes of the config."""
         self._routes = {schedule_name(route): route for route in config.routes_resolved}
         self._origins = origins
+
+    def has(self, canary: Canary) -> bool:
+        """Whether the canary's sender and seed are still in the config."""
+        return canary.sender in self._origins and canary.seed in self.services.config.seeds
 
     @property
     def routes(self) -> Mapping[str, Route]:

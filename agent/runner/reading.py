@@ -104,15 +104,16 @@ class SeedOwner:
             tx, self.seed, place, canary_id, message.seen_wall, message.header
         ):
             return None
-        if before.seen_at is not None and self._same_message(tx, canary_id, place):
+        if before.seen_at is not None and self._same_message(tx, before, place):
             return None
         return self.ledger.apply_in(tx, canary_id, lambda c, now: track.arrived(c, arrival, now))
 
-    def _same_message(self, tx: Tx, canary_id: str, place: tuple[str, int, int]) -> bool:
-        """A sighting in another folder, or after UIDVALIDITY changed, may be the same message moved: only
-        two UIDs of one folder and validity are surely two messages."""
+    def _same_message(self, tx: Tx, before: Canary, place: tuple[str, int, int]) -> bool:
+        """A sighting in another folder, or after UIDVALIDITY changed, may be a message we know, moved: only
+        as many UIDs of one folder and validity are surely as many messages."""
         folder, validity, _ = place
-        return canaries.count_sightings(tx.conn, self.seed, folder, validity, canary_id) < 2
+        found = canaries.count_sightings(tx.conn, self.seed, folder, validity, before.id)
+        return found < before.duplicates + 2
 
     async def on_scan(self, report: ScanReport) -> None:
         """A full scan ended: settles what it proves missing."""

@@ -15,7 +15,7 @@ from agent.store import canaries
 from agent.store.database import Tx
 from probes.canary.state import Canary
 from probes.clock import rfc3339
-from probes.errors import DataError
+from probes.errors import DataError, StoreError
 from probes.outcome import Outcome, combine
 
 KEPT = 50
@@ -74,20 +74,38 @@ class Rounds:
         pending = [asyncio.create_task(self._one(found, route)) for route in routes]
         await asyncio.gather(*pending)
 
+    async def close(self) -> None:
+        """Gives up what was not sent yet."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
     async def _one(self, found: Round, route: Route) -> None:
         held: Held | None = None
         for _ in range(600):
-            claimed = await self.services.database.write(lambda tx: self._claim(tx, found, route))
-            if isinstance(claimed, Change):
-                self.ledger.committed([claimed])
-                await self.sending.submit(claimed.after)
+            try:
+                held = await self._try(found, route)
+            except StoreError as error:
+                held = Held(f"cannot persist, so nothing is sent: {error}", 0.0)
+            if held is None:
                 return
-            held = claimed
             wait = held.until - self.services.clock.wall()
             if not held.reason.startswith("pace") or wait > 120.0:
                 break
             await self.services.clock.sleep(max(0.05, wait))
         found.held[route.name] = held.reason if held else "not sent"
+
+    async def _try(self, found: Round, route: Route) -> Held | None:
+        """Sends the route's canary now, or says what holds it back."""
+        async with self.sending.slot() as free:
+            if not free:
+                return Held("the agent stops", 0.0)
+            claimed = await self.services.database.write(lambda tx: self._claim(tx, found, route))
+            if isinstance(claimed, Held):
+                return claimed
+            self.ledger.committed([claimed])
+            await self.sending.submit(claimed.after)
+            return None
 
     def _claim(self, tx: Tx, found: Round, route: Route) -> Change | Held:
         self.services.fence(tx)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import structlog
@@ -21,12 +22,15 @@ from probes.canary import replies, track
 from probes.canary.state import Canary, Moment, Reply, State
 from probes.canary.submission import Submission, SubmitResult
 from probes.canary.token import NONCE_BYTES, mint
-from probes.errors import MailcanaryError, StoreError
+from probes.errors import MailcanaryError, StaleWrite, StoreError
 
 log = structlog.get_logger("sending")
 
 SEND_LEASE = 600.0
 """Seconds after which an intent that is still open belongs to a process that died."""
+
+RECORD_AGAIN = 2.0
+"""Seconds between attempts to record what the store did not take."""
 
 DAY = 86400.0
 
@@ -47,17 +51,31 @@ class Sending:
     ledger: Ledger
     origins: Origins
     on_sent: Callable[[Canary], None]
+    stopping: Callable[[], bool] = lambda: False
+    """True once nothing new is to be begun."""
+    working: int = 0
+    """Canaries between their claim and the record of how the attempt ended."""
     _slots: asyncio.Semaphore = field(init=False)
 
     def __post_init__(self) -> None:
         self._slots = asyncio.Semaphore(self.services.config.limits.in_flight)
 
+    @asynccontextmanager
+    async def slot(self) -> AsyncIterator[bool]:
+        """One of the SMTP sessions that may be open at the same time; False where the agent stops."""
+        async with self._slots:
+            self.working += 1
+            try:
+                yield not self.stopping()
+            finally:
+                self.working -= 1
+
     async def scheduled(self, name: str) -> None:
         """A hint: the route's schedule may be due."""
-        route = self.origins.route(name)
-        if route is None:
-            return
-        async with self._slots:
+        async with self.slot() as free:
+            route = self.origins.route(name)
+            if not free or route is None:
+                return
             claimed = await self._claim_scheduled(name, route)
             if claimed is not None:
                 await self.submit(claimed)
@@ -133,21 +151,17 @@ class Sending:
             late_after=route.late_after,
             due_at=now.wall + SEND_LEASE,
         )
-        services.inflight.add(canary.id)
         return self.ledger.intend_in(tx, canary)
 
     async def retry(self, canary_id: str) -> None:
         """A hint: a deferred canary's next attempt may be due. The same token is sent again."""
-        services = self.services
-        if canary_id in services.inflight:
+        if canary_id in self.services.inflight:
             return
-        services.inflight.add(canary_id)
-        try:
-            canary = await services.database.write(lambda tx: self._claim_retry(tx, canary_id))
-        finally:
-            services.inflight.discard(canary_id)
-        if canary is not None:
-            async with self._slots:
+        async with self.slot() as free:
+            if not free:
+                return
+            canary = await self.services.database.write(lambda tx: self._claim_retry(tx, canary_id))
+            if canary is not None:
                 await self.submit(canary)
 
     def _claim_retry(self, tx: Tx, canary_id: str) -> Canary | None:
@@ -168,9 +182,11 @@ class Sending:
         """Sends one canary whose intent is durable, and records how that ended."""
         self.services.inflight.add(canary.id)
         try:
+            if not self.origins.has(canary):  # a reload came between
+                return await self.ledger.apply(canary.id, track.withdrawn)
             submission = await self.origins.submit(canary)
             event = _event(submission, self.services.now())
-            after = await self.ledger.apply(canary.id, lambda c, now: track.sent(c, event, now))
+            after = await self._record(canary.id, event)
             await self._aftermath(canary, submission)
         except MailcanaryError as error:
             # The row stays INTENDED: when its lease expires the reader settles it.
@@ -181,6 +197,22 @@ class Sending:
         if after is not None and submission.result in (SubmitResult.ACCEPTED, SubmitResult.UNCONFIRMED):
             self.on_sent(after)
         return after
+
+    async def _record(self, canary_id: str, event: track.Sent) -> Canary | None:
+        """Writes how an attempt ended. A store that fails (disk full) is asked again while the intent is
+        ours: the reply is known, and would be lost with us."""
+        clock = self.services.clock
+        end = clock.monotonic() + SEND_LEASE / 2
+        while True:
+            try:
+                return await self.ledger.apply(canary_id, lambda c, now: track.sent(c, event, now))
+            except StaleWrite:
+                raise
+            except StoreError as error:
+                if self.stopping() or clock.monotonic() > end:
+                    raise
+                log.error("the end of a submission waits to be recorded", canary=canary_id, error=str(error))
+            await clock.sleep(RECORD_AGAIN)
 
     async def _aftermath(self, canary: Canary, submission: Submission) -> None:
         usable = submission.result is not SubmitResult.UNREACHABLE

@@ -36,6 +36,8 @@ class Timer:
     wants_scan: Callable[[str], bool]
     """Asks a seed's reader for a full scan; False where it cannot read now."""
     scan_fault: Callable[[str], str]
+    scheduled: bool = True
+    """False: schedules are left alone, only canaries come due."""
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
 
     def wake(self) -> None:
@@ -45,6 +47,7 @@ class Timer:
     async def run(self, stop: asyncio.Event) -> None:
         """Sweeps until `stop`."""
         while not stop.is_set():
+            self._wake.clear()  # before the sweep: what comes in meanwhile is looked at again
             try:
                 pause = await self.sweep()
             except MailcanaryError as error:
@@ -53,7 +56,6 @@ class Timer:
             await self._rest(pause, stop)
 
     async def _rest(self, pause: float, stop: asyncio.Event) -> None:
-        self._wake.clear()
         waits = [
             asyncio.ensure_future(self.services.clock.sleep(max(0.01, min(pause, LONGEST_SLEEP)))),
             asyncio.ensure_future(self._wake.wait()),
@@ -74,14 +76,14 @@ class Timer:
         )
         for canary in due[0]:
             await self._look(canary)
-        for row in due[1]:
+        for row in due[1] if self.scheduled else ():
             kind = row.name.partition(":")[0]
             services.hints.put(Hint(kind, row.name))
         return await self._until_next()
 
     async def _until_next(self) -> float:
         following = await self.services.database.read(
-            lambda conn: (canaries.next_due(conn), rows.next_schedule(conn))
+            lambda conn: (canaries.next_due(conn), rows.next_schedule(conn) if self.scheduled else None)
         )
         times = [at for at in following if at is not None]
         # What is due already was hinted just now: its handler moves it on and wakes the timer.

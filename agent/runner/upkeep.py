@@ -77,6 +77,7 @@ class Upkeep:
             if held is None or held.epoch != services.lease.epoch:
                 return False
             rows.beat_agent(tx.conn, services.holder, now)
+            self._keep_clocks(tx)
             return True
 
         if not await services.database.write(write):
@@ -96,18 +97,30 @@ class Upkeep:
         }
         await services.database.write(lambda tx: rows.set_agent(tx.conn, row))
 
-    async def _clocks(self) -> None:
+    async def compare_clocks(self) -> None:
+        """At the start: whether the wall clock jumped while no agent ran on this boot."""
+        kept = await self.services.database.read(lambda conn: rows.setting(conn, rows.CLOCKS))
         now = self.services.now()
-        last, self._last = self._last, now
-        if last is None:
-            return
-        jump = (now.wall - last.wall) - (now.monotonic - last.monotonic)
-        if abs(jump) < JUMP:
-            return
+        if kept and kept["boot"] == now.boot:
+            self._last = Moment(kept["wall"], kept["monotonic"], now.boot)
+            await self._clocks()
+
+    async def _clocks(self) -> None:
+        """Tells a jump, and moves what lies ahead. A jump that could not be recorded is found again."""
+        now = self.services.now()
+        last = self._last
+        jump = (now.wall - last.wall) - (now.monotonic - last.monotonic) if last else 0.0
+        if abs(jump) >= JUMP:
+            await self._jumped(now, jump)
+        self._last = now
+
+    async def _jumped(self, now: Moment, jump: float) -> None:
         log.warning("the wall clock jumped", seconds=round(jump, 3))
         self.mailboxes.clock_jumped()
 
         def write(tx: Tx) -> None:
+            self.services.fence(tx)
+            self._keep_clocks(tx)
             rows.shift_times(tx.conn, jump)
             text = f"the wall clock jumped by {jump:.1f} s"
             for ok in (False, True):
@@ -116,6 +129,11 @@ class Upkeep:
 
         await self.services.database.write(write)
         self.timer.wake()
+
+    def _keep_clocks(self, tx: Tx) -> None:
+        now = self.services.now()
+        kept = {"boot": now.boot, "wall": now.wall, "monotonic": now.monotonic}
+        rows.set_setting(tx.conn, rows.CLOCKS, kept)
 
     async def _tidy(self) -> None:
         now = self.services.clock.monotonic()

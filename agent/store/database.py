@@ -12,6 +12,7 @@ import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -121,6 +122,7 @@ class Database:
         self._engine = _create_engine(self.url)
         self._on_hints = on_hints
         self._queue: queue.SimpleQueue[_Unit | None] = queue.SimpleQueue()
+        self._closed = False
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="store-read")
         self._writer = threading.Thread(target=self._write_loop, name="store-write", daemon=True)
         self._writer.start()
@@ -137,14 +139,19 @@ class Database:
     async def write(self, work: Callable[[Tx], T]) -> T:
         """Runs `work` in a transaction and returns once it is durable."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._queue.put(_Unit(work, future))
+        self._put(_Unit(work, future))
         return await future
 
     def write_now(self, work: Callable[[Tx], T]) -> T:
         """The same for a caller without an event loop."""
         future: Future[T] = Future()
-        self._queue.put(_Unit(work, future))
+        self._put(_Unit(work, future))
         return future.result()
+
+    def _put(self, unit: _Unit) -> None:
+        if self._closed:  # nobody would ever answer
+            raise StoreError("it is closed")
+        self._queue.put(unit)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Runs `work` on a reader's connection, which sees the last commit."""
@@ -160,6 +167,7 @@ class Database:
 
     def close(self) -> None:
         """Commits what is queued and closes every connection."""
+        self._closed = True
         self._queue.put(None)
         self._writer.join(timeout=30)
         self._readers.shutdown(wait=True)
@@ -204,8 +212,9 @@ class Database:
         for loop, group in by_loop.items():
             if loop is None:
                 _answer(group)
-            elif not loop.is_closed():
-                loop.call_soon_threadsafe(_answer, group)
+            else:
+                with suppress(RuntimeError):  # the loop closed: nobody waits there any more
+                    loop.call_soon_threadsafe(_answer, group)
 
     def _transaction(self, works: Sequence[Callable[[Tx], Any]]) -> list[Any]:
         with self._engine.connect() as conn:
@@ -214,9 +223,14 @@ class Database:
                 tx = Tx(conn)
                 results = [work(tx) for work in works]
                 tx.flush()
-        if tx.hints and self._on_hints:
-            self._on_hints(tx.hints)
+        self._publish(tx.hints)
         return results
+
+    def _publish(self, hints: Sequence[Hint]) -> None:
+        """After the commit: what fails here must not have the units done again."""
+        if hints and self._on_hints:
+            with suppress(RuntimeError):  # the loop closed meanwhile; a hint may be lost
+                self._on_hints(hints)
 
 
 def _store_error(error: Exception) -> MailcanaryError:

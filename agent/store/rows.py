@@ -23,6 +23,7 @@ from agent.store.tables import (
 )
 
 PAUSED = "paused"
+CLOCKS = "clocks"
 EVALUATE = Hint("evaluate")
 
 
@@ -106,12 +107,20 @@ def drop_schedules(conn: Connection, names: Iterable[str]) -> None:
 
 
 def shift_times(conn: Connection, seconds: float) -> None:
-    """After a jump of the wall clock: moves every due time of ours by as much."""
-    from agent.store.tables import canaries
+    """After a jump of the wall clock: moves every time of ours that lies ahead by as much."""
+    from agent.store.tables import canaries, outbox
 
-    for table in (schedules, canaries):
+    ahead = (
+        schedules.c.due_at,
+        canaries.c.due_at,
+        canaries.c.retry_at,
+        paces.c.free_at,
+        outbox.c.due_at,
+        outbox.c.leased_until,
+    )
+    for column in ahead:
         conn.execute(
-            sa.update(table).where(table.c.due_at.is_not(None)).values(due_at=table.c.due_at + seconds)
+            sa.update(column.table).where(column.is_not(None)).values({column.name: column + seconds})
         )
 
 

@@ -18,7 +18,7 @@ from agent.store.database import Database
 from agent.web import pages
 from agent.web.guard import guard
 from probes.clock import Clock
-from probes.errors import ConfigError, DataError
+from probes.errors import ConfigError, DataError, StoreError
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 LONGEST_POLL = 60.0
@@ -122,6 +122,8 @@ class _Api:
             await self._services.reload()
         except ConfigError as error:
             return web.Response(text=f"the old config stays: {error}\n", status=422)
+        except StoreError as error:
+            return web.Response(text=f"the old config stays: {error}\n", status=503)
         return web.Response(text="reloaded\n")
 
     async def status(self, _request: web.Request) -> web.Response:

@@ -149,7 +149,14 @@ def resending(canary: Canary, lease_until: float) -> Canary:
 
 def postponed(canary: Canary, until: float) -> Canary:
     """A deferred canary's next attempt has to wait: sending is paused, or the provider asked for silence."""
-    return _step(canary, retry_at=until, due_at=until)
+    return _step(canary, retry_at=until, due_at=min(until, canary.deadline_wall))
+
+
+def withdrawn(canary: Canary, now: Moment) -> Canary:
+    """Its sender or seed left the config before this attempt began: nothing was sent, nothing is known."""
+    if canary.state is not State.INTENDED:
+        return canary
+    return _settle(canary, Placement.UNKNOWN, Outcome.UNKNOWN, "withdrawn", now)
 
 
 def abandoned(canary: Canary, now: Moment) -> Canary:
