@@ -22,6 +22,7 @@ from probes.authentication.signature import (
     signed_data,
     usable_key,
 )
+from probes.clock import rfc3339
 from probes.dns import Resolver
 
 #: Signatures of one message that are evaluated; further ones are told and left.
@@ -157,12 +158,20 @@ def judge(message: Message, claim: Claim, search: KeySearch | None, now: float) 
         error = _first_error(message, signature, claim.identity, search, now)
     if signature is None:
         assert error is not None
-        return DkimResult(_word(error), error.reason, error.detail, domain=_told_domain(claim))
+        return DkimResult(
+            _word(error),
+            error.reason,
+            error.detail,
+            domain=_told(claim, b"d"),
+            selector=_told(claim, b"s"),
+            algorithm=_told(claim, b"a"),
+        )
     return _result(message, claim, signature, key, error, now)
 
 
-def _told_domain(claim: Claim) -> str:
-    return normal_domain(claim.tags.get(b"d", b"").decode("utf-8", "replace"))[:253]
+def _told(claim: Claim, tag: bytes) -> str:
+    """What an unusable signature says of itself."""
+    return normal_domain(claim.tags.get(tag, b"").decode("utf-8", "replace"))[:253]
 
 
 def _first_error(
@@ -205,11 +214,13 @@ def _result(
     if signature.length is not None:
         unsigned = max(0, len(message.canonical_body(signature.body_relaxed)) - signature.length)
     bits = key.bits if key else 0
+    warnings = tuple(_warnings(signature, key, unsigned, now))
+    told = error.detail if error else f"{signature.algorithm}, {bits} bits"
     expired = signature.expires_at is not None and now > signature.expires_at
     return DkimResult(
         result=_word(error) if error else "pass",
         reason=error.reason if error else "ok",
-        detail=error.detail if error else f"{signature.algorithm}, {bits} bits",
+        detail="; ".join((told, *warnings)),
         domain=signature.domain,
         selector=signature.selector,
         identity=claim.identity,
@@ -223,12 +234,15 @@ def _result(
         expires_at=signature.expires_at,
         expired=expired,
         testing=bool(key and key.testing),
-        warnings=tuple(_warnings(signature, key, unsigned, now)),
+        warnings=warnings,
     )
 
 
 def _warnings(signature: Signature, key: DkimKey | None, unsigned: int, now: float) -> list[str]:
     found = []
+    if signature.expires_at is not None:
+        word = "expired" if now > signature.expires_at else "expires"
+        found.append(f"{word} {_date(signature.expires_at)} (x=)")
     if signature.length is not None:
         found.append(f"l={signature.length}: {unsigned} octets at the end of the body are not signed")
     if key and key.testing:
@@ -240,6 +254,10 @@ def _warnings(signature: Signature, key: DkimKey | None, unsigned: int, now: flo
     if b"subject" not in signature.headers:
         found.append("Subject is not signed")
     return found
+
+
+def _date(when: int) -> str:
+    return rfc3339(when) if when < 2**37 else str(when)
 
 
 def _word(error: SignatureError) -> str:

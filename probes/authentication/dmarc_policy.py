@@ -78,7 +78,7 @@ class Rule(Protocol):
 
 async def fetch_records(name: str, resolver: Resolver) -> list[DmarcRecord]:
     """The DMARC records at _dmarc.NAME. Raises PolicyUnknown."""
-    if not is_host_domain(name):
+    if not is_host_domain(f"_dmarc.{name}"):
         return []
     answer = await resolver.query(f"_dmarc.{name}", "TXT")
     if not answer.status.conclusive:

@@ -27,7 +27,7 @@ class Message:
     """A message split into header fields (without their final CRLF) and body. Never raises on hostile bytes.
 
     names: lower-case field names, top to bottom, empty where a line is no field; raws: the fields as they
-    stand; truncated: the header was longer than the caps.
+    stand. What a header has beyond the caps is left out.
     """
 
     __slots__ = (
@@ -39,17 +39,14 @@ class Message:
         "names",
         "positions",
         "raws",
-        "truncated",
     )
 
     def __init__(self, raw: bytes) -> None:
         if raw.count(b"\n") != raw.count(b"\r\n"):
             raw = raw.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
         head, self.body = _split(raw)
-        self.truncated = len(head) > HEADER_CAP
         fields = _FIELD_BREAK.split(head[:HEADER_CAP], maxsplit=FIELD_CAP) if head else []
         if len(fields) > FIELD_CAP:
-            self.truncated = True
             del fields[-1]
         if fields and _MBOX.match(fields[0]):
             del fields[0]
@@ -57,7 +54,8 @@ class Message:
         self.names = names = [_name(field) for field in fields]
         self.positions: dict[bytes, list[int]] = {}
         for index, name in enumerate(names):
-            self.positions.setdefault(name, []).append(index)
+            if name:
+                self.positions.setdefault(name, []).append(index)
         # Only white space that bytes.split() and RFC 6376 both know may take the fast road.
         self._plain = b"\x0b" not in head and b"\x0c" not in head and head.count(b"\r") == head.count(b"\n")
         self._relaxed: dict[int, bytes] = {}

@@ -186,7 +186,9 @@ def _sender(mail_from: str | None, helo: str | None) -> str:
 
 
 def _is_domain(name: str) -> bool:
-    """Section 4.3: several labels, each of 1 to 63 octets, and no address literal."""
+    """Section 4.3: several labels, each of 1 to 63 octets. What is not ASCII matches nothing (RFC 8616 4)."""
+    if not name.isascii() or "\\" in name:
+        return False
     labels = name.split(".")
     return len(name) <= 253 and len(labels) > 1 and all(0 < len(label) < 64 for label in labels)
 

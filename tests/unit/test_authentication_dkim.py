@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
+from base64 import b64encode
 from dataclasses import replace
 
 import dkim as dkimpy
 import pytest
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from probes.authentication.dkim import DkimResult, read_claims, verify_dkim
+from probes.authentication.dkim import DkimResult, find_keys, judge, read_claims, verify_dkim
 from probes.authentication.message import Message
 from probes.authentication.sign import load_key, sign
 from probes.dns import DnsStatus, StaticResolver
@@ -117,6 +120,19 @@ async def test_what_the_key_allows(addition: str, result: str, reason: str) -> N
     assert (one.result, one.reason, one.testing) == (result, reason, "t=y" in addition)
 
 
+async def test_a_key_that_makes_checking_slow_is_refused() -> None:
+    numbers = RSAPublicNumbers(e=2**1023 + 1, n=2**2047 + 1)
+    data = numbers.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    one = await verify(signed(), f"v=DKIM1; k=rsa; p={b64encode(data).decode()}")
+    assert (one.result, one.reason) == ("permerror", "key-syntax")
+
+
+async def test_an_unusable_signature_still_says_what_it_is() -> None:
+    one = await verify(changed("a", "rsa-sha1"))
+    assert (one.domain, one.selector, one.algorithm) == ("example.com", "s", "rsa-sha1")
+    assert "RFC 8301" in one.detail
+
+
 async def test_several_records_at_a_name_leave_the_one_that_is_a_key() -> None:
     zone = {(NAME, "TXT"): ["v=spf1 -all", load_key(rsa_pem()).record()]}
     (one,) = await verify_dkim(Message(signed()), StaticResolver(zone), NOW)
@@ -171,6 +187,7 @@ async def test_expiry_is_by_the_time_of_the_evaluation() -> None:
     late = await verify(plain, now=NOW + 101)
     assert late.expired
     assert late.result == "fail"
+    assert "expired 2023-11-14T22:15:00.000Z (x=)" in late.detail
     backwards = signed().replace(b" t=1700000000;", b" t=1700000000; x=1700000000;")
     assert (await verify(backwards)).reason == "syntax"
 
@@ -235,8 +252,6 @@ async def test_no_flipped_bit_of_a_signature_or_key_verifies() -> None:
     (claim,) = read_claims(message)
     assert claim.signature is not None
     zone = StaticResolver({(NAME, "TXT"): [load_key(rsa_pem()).record()]})
-    from probes.authentication.dkim import find_keys, judge
-
     keys = await find_keys([claim], zone)
     good = claim.signature
     for bit in range(0, len(good.signature) * 8, 7):
