@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from probes.headers.mime import Part, parts
-from probes.headers.reasons import HARD, Refusal, classify
+from probes.headers.reasons import HARD, UNCLEAR, Refusal, classify
 from probes.headers.scan import Header, decode_words, scan
+from probes.headers.ses import read_notification
 
 MAX_RECIPIENTS = 100
 MAX_DIAGNOSTIC = 4_000
@@ -20,11 +21,32 @@ MAX_DIAGNOSTIC = 4_000
 _ADDRESS = re.compile(r"[\w.!#$%&'*+/=?^`{|}~-]{1,80}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,200}[A-Za-z0-9])?")
 _WHOLE_STATUS = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")
 _COMMAND = re.compile(
-    r"in reply to (?:the )?(end of data|\w+)|after (end of data|rcpt|mail|data|ehlo|helo|initial)|"
+    r"(?:in reply to|did not like our)\s+(?:the )?(end of data|\w+)|"
+    r"after (end of data|rcpt|mail|data|ehlo|helo|initial)|\[(rcpt|mail|data)(?:_to|_from)?\]",
+    re.IGNORECASE,
+)
+_QUOTE = re.compile(rb"^>[ >]*", re.MULTILINE)
+_BLANK = re.compile(rb"\n[ \t]*\n")
+_FINAL = re.compile(rb"\n(?=Final-Recipient:)", re.IGNORECASE)
+_ASKED = re.compile(r"^\s*>>> (\w{4})", re.MULTILINE)
+_LEADING = re.compile(
+    r"^[\s>*-]*(?:(?:rcpt )?to: ?|.{0,60}(?:delivered to|recipients?|delivering your mail to|addressed to|"
+    r"failed to send to)\b:? *)?[<\"'(]?(" + _ADDRESS.pattern + r")",
+    re.IGNORECASE,
+)
+_STATUS = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")
+_COMMAND = re.compile(
+    r"(?:in reply to|did not like our)\s+(?:the )?(end of data|\w+)|after (end of data|rcpt|mail|data|ehlo|helo|initial)|"
     r"\[(rcpt|mail|data)(?:_to|_from)?\]",
     re.IGNORECASE,
 )
+_QUOTE = re.compile(rb"^>[ >]*", re.MULTILINE)
 _ASKED = re.compile(r"^\s*>>> (\w{4})", re.MULTILINE)
+_LEADING = re.compile(
+    r"^[\s>*-]*(?:(?:rcpt )?to: ?|.{0,60}(?:delivered to|recipients?|delivering your mail to|addressed to|failed"
+    r" to send to)\b:? *)?[<\"'(]?(" + _ADDRESS.pattern + r")",
+    re.IGNORECASE,
+)
 _STATUS = re.compile(r"(?<![\w./-])([245])\.(\d)\.(\d{1,3})(?![\d]|\.\d)")
 _REPLY = re.compile(
     r"(?:^|[\s:;<>(\[\"'#])((?:2[1235]\d|4[2-5]\d|5[0-57]\d))(?=[-\s](?:[245]\.\d|[^\d\s])|[-\s]?$|[:,.;]?\s*[A-Za-z<#(\[\"'])"
@@ -38,13 +60,23 @@ _SUBJECT = re.compile(
     r"undeliver|deliver|returned|failure|failed|fail\b|mail error|could not|cannot be|non remis|"
     r"nicht zugestellt|unzustellbar|warning|mail system error|notice|rejected|not delivered|devolvido|"
     r"message status|delay|bounce|error sending|mail.{0,10}problem|complaint about|auto|out of office|"
-    r"vacation|abwesen|message you sent|失敗|送信|配信",
+    r"vacation|abwesen|message you sent|失敗|送信|配信|エラー",
     re.IGNORECASE,
 )
 _FAILURE = re.compile(
     r"could ?n.t be|could not|cannot|can.t|unable to|undeliver|not delivered|fail|reject|returned|unknown|"
     r"does not exist|refused|denied|error|bounce|expired|not found|delayed|blocked|over quota|gave up|"
     r"giving up|no such|not exist",
+    re.IGNORECASE,
+)
+_AUTO_SUBJECT = re.compile(
+    r"\s*(?:auto(?:matic)?[ -]?(?:reply|response|answer)|auto: |out of (?:the )?office|automatische antwort|"
+    r"abwesenheit|r[ée]ponse automatique|respuesta autom|risposta automatica|vacation)",
+    re.IGNORECASE,
+)
+_UNMISTAKABLE = re.compile(
+    r"permanent fatal errors|error message below|could not be delivered to:|addresses had delivery errors|"
+    r"are not member",
     re.IGNORECASE,
 )
 _RETURNED = re.compile(
@@ -108,6 +140,10 @@ class _Draft:
 
 def read_bounce(message: bytes) -> Bounce | None:
     """What the message says of another one; None where it is no bounce, no report and no automatic reply."""
+    return _read(message, nested=False)
+
+
+def _read(message: bytes, *, nested: bool) -> Bounce | None:
     header = scan(message)
     leaves = parts(message)
     report = _feedback(leaves)
@@ -115,25 +151,52 @@ def read_bounce(message: bytes) -> Bounce | None:
         return report
     text, returned = _prose(leaves)
     drafts, envelope_id = _status_parts(leaves)
+    inner_id = ""
     kind = "dsn"
     if not drafts:
-        if not _looks_like_bounce(header, text):
-            return None
-        kind = "prose"
-        drafts = _from_prose(header, text, returned)
-        if not drafts:
-            return None
-    automatic = kind == "prose" and _first(header, "auto-submitted").lower().startswith("auto-replied")
-    people = [_settle(draft, text, len(drafts) == 1) for draft in drafts[:MAX_RECIPIENTS]]
-    if automatic and all(one.reason in ("undefined", "onhold", "vacation") for one in people):
-        kind = "auto-reply"
-    inner = scan(returned)
-    return Bounce(
-        kind,
-        tuple(people),
-        envelope_id,
-        _first(inner, "message-id").strip("<> ") or None,
-        returned[: 64 * 1024],
+        kind, drafts, inner_id = _without_status(header, text, returned)
+        if kind == "prose" and not nested and b"inal-Recipient:" in returned:
+            return _read(returned, nested=True)  # a gateway that wraps the report it got
+    if not drafts:
+        return None
+    alone = len(drafts) == 1
+    if not alone and kind == "dsn":
+        near = {one.address.lower(): one.lines for one in _named(text, _ADDRESS, [], set())}
+        for draft in drafts:
+            draft.lines = near.get(draft.address.lower(), [])
+    text = f"{text}\n{decode_words(_first(header, 'subject'))[:500]}"
+    people = tuple(_settle(draft, text, alone) for draft in drafts[:MAX_RECIPIENTS])
+    inner_id = _first(scan(returned), "message-id").strip("<> ") or inner_id
+    return Bounce(kind, people, envelope_id, inner_id or None, returned[: 64 * 1024])
+
+
+def _without_status(header: Header, text: str, returned: bytes) -> tuple[str, list[_Draft], str]:
+    """Everything that is no RFC 3464 report: its kind, what it says of recipients, the returned
+    Message-ID."""
+    told, message_id = read_notification(text)
+    if told:
+        kind = "feedback" if told[0].kind == "complaint" else "dsn"
+        drafts = [_Draft(one.address, one.status, one.action, one.diagnostic) for one in told]
+        for draft in drafts:
+            draft.kind = "feedback" if kind == "feedback" else "smtp"
+        return kind, drafts, message_id
+    if _is_auto_reply(header):
+        return "auto-reply", [_Draft(_address(_first(header, "from")), kind="auto-reply")], ""
+    if not _looks_like_bounce(header, text):
+        return "", [], ""
+    return "prose", _from_prose(header, text, returned), ""
+
+
+def _is_auto_reply(header: Header) -> bool:
+    """An answer by a machine on behalf of a person (RFC 3834), not by a mail system."""
+    if _DAEMON.search(_first(header, "from")[:1000]):
+        return False
+    subject = decode_words(_first(header, "subject"))[:200]
+    return bool(
+        _AUTO_SUBJECT.match(subject)
+        or _first(header, "auto-submitted").lower().startswith("auto-replied")
+        or _first(header, "x-apple-action").upper() == "VACATION"
+        or any(item.name in ("x-autoreply", "x-autorespond", "x-autoresponse") for item in header.fields)
     )
 
 
@@ -150,6 +213,8 @@ def _looks_like_bounce(header: Header, text: str) -> bool:
         for item in header.fields
     )
     report = "report-type" in _first(header, "content-type").lower()
+    if _UNMISTAKABLE.search(text[:20_000]) or _UNMISTAKABLE.search(_first(header, "subject")[:500]):
+        return True
     if not (empty or marked or report or _DAEMON.search(sender[:1000])):
         return False
     subject = decode_words(_first(header, "subject"))[:1000]
@@ -231,10 +296,14 @@ def _status_parts(leaves: list[Part]) -> tuple[list[_Draft], str | None]:
     """Per-recipient groups of message/delivery-status parts, wherever they stand (RFC 3464 section 2)."""
     drafts: list[_Draft] = []
     envelope_id: str | None = None
+    proper = any(leaf.type in _STATUSES for leaf in leaves)
     for leaf in leaves:
-        if leaf.type not in _STATUSES and not (b"inal-Recipient:" in leaf.body and b"\nAction:" in leaf.body):
-            continue
-        for group in _groups(leaf.body):
+        body = leaf.body
+        if leaf.type not in _STATUSES:
+            if proper or leaf.type in _MESSAGES or b"inal-Recipient:" not in body or b"Action:" not in body:
+                continue
+            body = _QUOTE.sub(b"", body)
+        for group in _groups(body):
             envelope_id = envelope_id or _first(group, "original-envelope-id") or None
             draft = _draft(group)
             if draft is not None and not any(_same(draft, known) for known in drafts):
@@ -243,11 +312,14 @@ def _status_parts(leaves: list[Part]) -> tuple[list[_Draft], str | None]:
 
 
 def _groups(body: bytes) -> Iterable[Header]:
-    body = body.replace(b"\r\n", b"\n")
-    for chunk in re.split(rb"\n[ \t]*\n", body)[: MAX_RECIPIENTS * 3]:
-        group = scan(chunk.lstrip(b"\n"))
-        if group.fields:
-            yield group
+    """The groups of fields: blank lines part them, or, with careless writers, the next Final-Recipient."""
+    for chunk in _BLANK.split(body.replace(b"\r\n", b"\n"))[: MAX_RECIPIENTS * 3]:
+        chunk = chunk.lstrip(b"\n")
+        several = chunk.count(b"inal-Recipient:") > 1
+        for piece in (_FINAL.split(chunk) if several else [chunk])[:MAX_RECIPIENTS]:
+            group = scan(piece)
+            if group.fields:
+                yield group
 
 
 def _draft(group: Header) -> _Draft | None:
@@ -271,7 +343,7 @@ def _draft(group: Header) -> _Draft | None:
 
 
 def _same(draft: _Draft, known: _Draft) -> bool:
-    return draft.address == known.address
+    return (draft.address, draft.status) == (known.address, known.status)
 
 
 def _address(text: str) -> str:
@@ -282,8 +354,9 @@ def _address(text: str) -> str:
 
 def _from_prose(header: Header, text: str, returned: bytes) -> list[_Draft]:
     """Recipients as mail servers name them in prose; each with the lines that follow it."""
+    text = text[:60_000]
     failed = [
-        address
+        address.lower()
         for item in header.fields
         if item.name == "x-failed-recipients"
         for address in _ADDRESS.findall(item.text[:4000])
@@ -293,42 +366,56 @@ def _from_prose(header: Header, text: str, returned: bytes) -> list[_Draft]:
         for name in ("from", "to")
         for address in _ADDRESS.findall(_first(header, name)[:1000])
     }
-    drafts: list[_Draft] = []
+    for pattern, leave_out in ((_LEADING, own), (_ADDRESS, own), (_LEADING, set[str]())):
+        drafts = _named(text, pattern, failed, leave_out)
+        if drafts:
+            return drafts
+    wanted = failed or _ADDRESS.findall(_first(scan(returned), "to")[:1000])[:1]
+    return [_Draft(one) for one in dict.fromkeys(wanted)]
+
+
+def _named(text: str, pattern: re.Pattern[str], failed: list[str], leave_out: set[str]) -> list[_Draft]:
+    """One draft for each address that the pattern finds, with the lines from there to the next."""
+    drafts: dict[str, _Draft] = {}
     current: _Draft | None = None
-    for line in text[:60_000].split("\n"):
-        found = [
-            one for one in _ADDRESS.findall(line[:1000]) if one.lower() not in own and not _DAEMON.search(one)
-        ]
-        if found and (not failed or found[0] in failed):
-            known = next((one for one in drafts if one.address.lower() == found[0].lower()), None)
-            if known is None:
-                known = _Draft(found[0])
-                drafts.append(known)
-            current = known
+    for line in text.split("\n"):
+        for found in pattern.finditer(line[:1000]):
+            address = (found[1] if pattern.groups else found[0]).lower()
+            if address in leave_out or (failed and address not in failed) or _DAEMON.search(address):
+                continue
+            current = drafts.setdefault(address, _Draft(found[1] if pattern.groups else found[0]))
+            break
         if current is not None and len(current.lines) < 200:
             current.lines.append(line)
-    if not drafts:
-        wanted = failed or _ADDRESS.findall(_first(scan(returned), "to")[:1000])[:1]
-        drafts = [_Draft(one) for one in dict.fromkeys(wanted)]
-    return drafts
+    return list(drafts.values())
 
 
 def _settle(draft: _Draft, text: str, alone: bool) -> BouncedRecipient:
     """Status, reply code and reason from the diagnostic; from the prose as well where that says too
     little."""
+    if draft.kind in ("auto-reply", "feedback"):
+        reason = "vacation" if draft.kind == "auto-reply" else "feedback"
+        return BouncedRecipient(draft.address, None, None, reason, False, "", draft.diagnostic)
     said = draft.diagnostic or "\n".join(draft.lines)
     wide = f"{said}\n{text}" if alone else said
-    found = _find_status(said) or (_find_status(wide) if draft.status is None else None)
+    found = _find_status(said) or (_find_status(wide) if draft.status is None or not said else None)
     reply = _reply(said, None) or _reply(wide, found or draft.status)
     status = prefer(draft.status, found, reply)
     if status is not None and reply is not None and reply[0] != status[0]:
         reply = _reply(wide, status)
-    refusal = Refusal(status or "", reply or "", said.lower(), draft.kind, draft.action, _command(wide))
+    refusal = Refusal(
+        status or "",
+        reply or "",
+        said.lower(),
+        draft.kind,
+        draft.action,
+        _command(wide if alone else "\n".join([said, *draft.lines])),
+    )
     reason = classify(refusal)
-    if reason in ("onhold", "undefined", "securityerror", "systemerror") and wide is not said:
+    if reason in UNCLEAR and wide is not said:
         wider = classify(refusal._replace(text=wide.lower()))
-        reason = wider if wider != "onhold" or reason != "undefined" else reason
-    if status is None and reason not in ("vacation", "feedback"):
+        reason = wider if wider not in ("onhold", "undefined") else reason
+    if status is None:
         later = draft.action == "delayed" or "temporar" in said.lower()
         status = f"{(reply or ('4' if later else '5'))[0]}.0.0"
     return BouncedRecipient(
@@ -336,8 +423,8 @@ def _settle(draft: _Draft, text: str, alone: bool) -> BouncedRecipient:
         status,
         reply,
         reason,
-        reason in HARD or (reason == "notaccept" and (status or "5")[0] == "5"),
-        draft.action or ("delayed" if (status or "5")[0] == "4" else "failed"),
+        reason in HARD or (reason == "notaccept" and status[0] == "5"),
+        draft.action or ("delayed" if status[0] == "4" else "failed"),
         " ".join(said.split())[:MAX_DIAGNOSTIC],
         draft.remote_mta,
     )

@@ -21,6 +21,7 @@ MAX_PARTS = 60
 MAX_DEPTH = 5
 
 _BOUNDARY = re.compile(rb"boundary\s*=\s*(?:\"([^\"]{1,200})\"|([^\s;\"]{1,200}))", re.IGNORECASE)
+_DELIMITER = re.compile(rb"^--([^\r\n\s-][^\r\n]{0,200}?|-[^\r\n]{1,200}?)()\r?$", re.MULTILINE)
 _CHARSET = re.compile(rb"charset\s*=\s*\"?([\w.:+-]{1,40})", re.IGNORECASE)
 _TAG = re.compile(r"<[^<>]{0,2000}>")
 _INVISIBLE = re.compile(r"<(?:style|script|head)\b", re.IGNORECASE)
@@ -55,7 +56,9 @@ def parts(message: bytes) -> list[Part]:
     while queue and len(found) < MAX_PARTS:
         fields, body, depth = queue.pop()
         kind, raw = _media_type(fields)
-        boundary = _BOUNDARY.search(raw) if kind.startswith("multipart/") else None
+        boundary = None
+        if kind.startswith("multipart/"):
+            boundary = _BOUNDARY.search(raw) or _DELIMITER.search(body)
         if boundary is None or depth >= MAX_DEPTH:
             found.append(Part(kind, fields, _decode(fields, body), _charset(raw)))
             continue

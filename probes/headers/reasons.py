@@ -16,6 +16,9 @@ HARD = frozenset(("userunknown", "hostunknown", "hasmoved"))
 """Reasons that lie in the address itself."""
 
 
+MAX_TEXT = 12_000
+
+
 class Refusal(NamedTuple):
     """What is known of a refusal. text: lower case; kind: type of the Diagnostic-Code ("smtp", "x-unix");
     action: of the DSN."""
@@ -37,32 +40,52 @@ def classify(refusal: Refusal) -> str:
     """The reason of one refusal."""
     if refusal.status[:2] == "2.":
         return "delivered"
-    sure, weak, statuses = _catalogue()
-    text = _REPEATED.sub(" ", " ".join(refusal.text.split()))
-    by_status = statuses.get(refusal.status) or statuses.get(refusal.status[2:])
+    catalogue = _catalogue()
+    text = _REPEATED.sub(" ", " ".join(refusal.text.split())[:MAX_TEXT])
+    by_status = catalogue.statuses.get(refusal.status) or catalogue.statuses.get(refusal.status[2:])
     if by_status in _CERTAIN:
         return by_status
-    by_phrase = next((phrases.reason for phrases in sure if phrases.pattern.search(text)), None)
-    if by_phrase == "userunknown" and (by_status == "filtered" or refusal.command == "DATA"):
-        return "filtered"
-    if by_phrase is not None:
-        return by_phrase
-    if by_status is not None and by_status not in _DOUBTFUL:
+    found = _first(catalogue.unmistakable, text)
+    if found is not None:
+        return found
+    found = _first(catalogue.sure, text)
+    if found == "userunknown":
+        return _user_unknown(refusal, by_status)
+    if found is not None:
+        return found
+    if by_status is not None and by_status not in VAGUE:
         return by_status
-    for phrases in weak:
-        if phrases.pattern.search(text):
-            return phrases.reason
-    return by_status or _by_codes(refusal)
+    return _first(catalogue.weak, text) or by_status or _by_codes(refusal)
 
 
-_REPEATED = re.compile(r"\s[245]\d\d[- ](?:[245]\.\d\.\d{1,3}\s)?")
-_CERTAIN = frozenset(("systemfull", "hasmoved", "requireptr", "mailboxfull"))
-_DOUBTFUL = frozenset(("securityerror", "systemerror", "networkerror", "expired"))
+def _user_unknown(refusal: Refusal, by_status: str | None) -> str:
+    """Whether the address itself was refused, or a filter speaks that had accepted it: certain with X.1.Y,
+    in answer to RCPT, or where the reply names the address in angle brackets, as answers to RCPT do."""
+    if refusal.status[2:4] == "1." or refusal.command == "RCPT":
+        return by_status if by_status in ("hostunknown", "notaccept") else "userunknown"
+    if by_status == "filtered" or refusal.command == "DATA" or not _ADDRESSED.search(refusal.text):
+        return "filtered"
+    return "userunknown"
+
+
+def _first(groups: list[_Phrases], text: str) -> str | None:
+    return next((phrases.reason for phrases in groups if phrases.pattern.search(text)), None)
+
+
+_REPEATED = re.compile(r"\s[245]\d\d-(?:[245]\.\d\.\d{1,3}\s)?")
+_ADDRESSED = re.compile(r"<[^<>@\s]{1,100}@[^<>@\s]{1,200}>(?::|\.\.\.|\s)\s?")
+_CERTAIN = frozenset(
+    ("systemfull", "hasmoved", "requireptr", "mailboxfull", "exceedlimit", "authfailure", "rejected")
+)
+VAGUE = frozenset(("securityerror", "systemerror", "networkerror", "expired", "onhold", "undefined"))
+"""What a status code says when it says little: a phrase may know better."""
+UNCLEAR = frozenset(("onhold", "undefined", "securityerror", "systemerror"))
+"""Reasons for which the whole prose is worth a look."""
 
 
 def _by_codes(refusal: Refusal) -> str:
     subject = refusal.status[2:4]
-    if refusal.reply in ("521", "554", "556"):
+    if refusal.reply in ("521", "556"):
         return "notaccept"
     if subject == "6.":
         return "contenterror"
@@ -77,11 +100,21 @@ def _by_codes(refusal: Refusal) -> str:
     return "onhold" if refusal.text.strip() else "undefined"
 
 
+class _Catalogue(NamedTuple):
+    unmistakable: list[_Phrases]
+    sure: list[_Phrases]
+    weak: list[_Phrases]
+    statuses: dict[str, str]
+
+
 @cache
-def _catalogue() -> tuple[list[_Phrases], list[_Phrases], dict[str, str]]:
+def _catalogue() -> _Catalogue:
     text = resources.files("probes.headers").joinpath("reasons.yaml").read_text(encoding="utf-8")
     data = yaml.safe_load(text)
-    return _compile(data["sure"]), _compile(data["weak"]), {str(k): v for k, v in data["statuses"].items()}
+    statuses = {str(key): str(value) for key, value in data["statuses"].items()}
+    return _Catalogue(
+        _compile(data["unmistakable"]), _compile(data["sure"]), _compile(data["weak"]), statuses
+    )
 
 
 def _compile(items: list[dict[str, list[str]]]) -> list[_Phrases]:
