@@ -42,7 +42,26 @@ MOVING = (
     "evidence",
 )
 
-_insert = Prepared(sa.insert(canaries), [column.name for column in canaries.columns])
+# A new intent has nothing but what it was made with: the other columns have their defaults in the schema.
+INTENT = (
+    "id",
+    "token",
+    "message_id",
+    "sender",
+    "seed",
+    "provider",
+    "round",
+    "created_at",
+    "created_monotonic",
+    "boot",
+    "deadline",
+    "late_after",
+    "state",
+    "version",
+    "due_at",
+)
+
+_insert = Prepared(sa.insert(canaries), INTENT)
 _update = Prepared(
     sa.update(canaries)
     .where(canaries.c.id == sa.bindparam("key_id"), canaries.c.version == sa.bindparam("seen_version"))
@@ -57,14 +76,32 @@ _sight = Prepared(
 
 def insert(tx: Tx, canary: Canary) -> None:
     """Records an intent. Must be committed before MAIL FROM is said."""
-    tx.insert(_insert, {**_fixed(canary), **_moving(canary)})
+    created = canary.created
+    row = (
+        canary.id,
+        canary.token,
+        canary.message_id,
+        canary.sender,
+        canary.seed,
+        canary.provider,
+        canary.round,
+        created.wall,
+        created.monotonic,
+        created.boot,
+        canary.deadline,
+        canary.late_after,
+        canary.state.value,
+        canary.version,
+        canary.due_at,
+    )
+    tx.insert(_insert, row)
 
 
 def save(tx: Tx, canary: Canary, seen: Canary) -> None:
     """Advances the row from `seen` to `canary`. Raises StaleWrite where somebody else has moved it."""
     if canary is seen:
         return
-    row = {**_moving(canary), "version": seen.version + 1, "key_id": canary.id, "seen_version": seen.version}
+    row = (*_moving(canary), seen.version + 1, canary.id, seen.version)
     if _update.run(tx.conn, [row]) != 1:
         raise StaleWrite(f"canary {canary.id}")
 
@@ -107,6 +144,11 @@ def awaited(conn: Connection, seed: str) -> list[Canary]:
 def remembered(conn: Connection) -> list[Canary]:
     """Every canary whose message, or a further copy of it, is still looked for."""
     return _all(conn, sa.select(canaries).where(canaries.c.due_at.is_not(None)))
+
+
+def everything(conn: Connection) -> list[Canary]:
+    """Every canary there is, oldest first."""
+    return _all(conn, sa.select(canaries).order_by(canaries.c.created_at))
 
 
 def in_states(conn: Connection, *states: State) -> list[Canary]:
@@ -173,8 +215,7 @@ def sight(tx: Tx, seed: str, place: tuple[str, int, int], canary_id: str, at: fl
     ).first()
     if known:
         return False
-    row = {"seed": seed, "folder": folder, "uidvalidity": validity, "uid": uid}
-    _sight.run(tx.conn, [{**row, "canary": canary_id, "seen_at": at, "header": header}])
+    _sight.run(tx.conn, [(seed, folder, validity, uid, canary_id, at, header)])
     return True
 
 
@@ -229,50 +270,36 @@ def _all(conn: Connection, query: sa.Select[Any]) -> list[Canary]:
     return [_canary(row) for row in conn.execute(query).mappings()]
 
 
-def _fixed(canary: Canary) -> dict[str, object]:
-    return {
-        "id": canary.id,
-        "token": canary.token,
-        "message_id": canary.message_id,
-        "sender": canary.sender,
-        "seed": canary.seed,
-        "provider": canary.provider,
-        "round": canary.round,
-        "created_at": canary.created.wall,
-        "created_monotonic": canary.created.monotonic,
-        "boot": canary.created.boot,
-        "deadline": canary.deadline,
-        "late_after": canary.late_after,
-        "version": canary.version,
-    }
-
-
-def _moving(canary: Canary) -> dict[str, object]:
+def _moving(canary: Canary) -> tuple[object, ...]:
+    """What changes in a canary's life, in the order of MOVING."""
     reply, accepted = canary.reply, canary.accepted
-    return {
-        "state": canary.state.value,
-        "due_at": canary.due_at,
-        "attempts": canary.attempts,
-        "retry_at": canary.retry_at,
-        "soft": canary.soft,
-        "accepted_at": accepted.wall if accepted else None,
-        "accepted_monotonic": accepted.monotonic if accepted else None,
-        "accepted_boot": accepted.boot if accepted else None,
-        "reply": json.dumps(_reply_json(reply)) if reply else None,
-        "stages": json.dumps(dict(canary.stages)),
-        "placement": canary.placement.value if canary.placement else None,
-        "category": canary.category,
-        "outcome": canary.outcome.value if canary.outcome else None,
-        "reason": canary.reason,
-        "settled_at": canary.settled_at,
-        "seen_at": canary.seen_at,
-        "latency": canary.latency,
-        "folder": canary.folder[:255],
-        "late": canary.late,
-        "duplicates": canary.duplicates,
-        "verdicts": json.dumps(dict(canary.verdicts)),
-        "evidence": json.dumps([[e.kind, e.text, e.at] for e in canary.evidence]),
-    }
+    return (
+        canary.state.value,
+        canary.due_at,
+        canary.attempts,
+        canary.retry_at,
+        canary.soft,
+        accepted.wall if accepted else None,
+        accepted.monotonic if accepted else None,
+        accepted.boot if accepted else None,
+        _json(_reply_json(reply)) if reply else None,
+        _json(dict(canary.stages)) if canary.stages else None,
+        canary.placement.value if canary.placement else None,
+        canary.category,
+        canary.outcome.value if canary.outcome else None,
+        canary.reason,
+        canary.settled_at,
+        canary.seen_at,
+        canary.latency,
+        canary.folder[:255],
+        canary.late,
+        canary.duplicates,
+        _json(dict(canary.verdicts)) if canary.verdicts else None,
+        _json([[e.kind, e.text, e.at] for e in canary.evidence]) if canary.evidence else None,
+    )
+
+
+_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def _reply_json(reply: Reply) -> dict[str, object]:

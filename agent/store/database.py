@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,33 +37,41 @@ class Hint:
     key: str = ""
 
 
+Row = tuple[object, ...]
+
+
 class Prepared:
     """A statement compiled once a dialect and run with plain driver parameters: the hot path's writes.
 
-    Values of JSON columns are given as text.
+    names: the parameters in the order in which rows give them. Values of JSON columns are given as text.
     """
 
     def __init__(self, statement: sa.Insert | sa.Update, names: Sequence[str]) -> None:
         self._statement = statement
         self._names = tuple(names)
-        self._compiled: dict[str, tuple[str, tuple[str, ...] | None]] = {}
+        self._compiled: dict[str, tuple[str, Callable[[Row], Any]]] = {}
 
-    def run(self, conn: Connection, rows: Sequence[Mapping[str, object]]) -> int:
+    def run(self, conn: Connection, rows: Sequence[Row]) -> int:
         """Runs the statement for each row in one go. Returns the number of rows it changed."""
-        sql, order = self._sql(conn)
-        if order is None:
-            params: Any = [dict(row) for row in rows]
-        else:
-            params = [tuple(row[name] for name in order) for row in rows]
+        sql, shape = self._for(conn)
+        params = [shape(row) for row in rows]
         return conn.exec_driver_sql(sql, params if len(params) > 1 else params[0]).rowcount
 
-    def _sql(self, conn: Connection) -> tuple[str, tuple[str, ...] | None]:
+    def _for(self, conn: Connection) -> tuple[str, Callable[[Row], Any]]:
         known = self._compiled.get(conn.dialect.name)
         if known is None:
             compiled = self._statement.compile(dialect=conn.dialect, column_keys=self._names)
-            order = tuple(compiled.positiontup or ()) if compiled.positional else None
-            known = self._compiled[conn.dialect.name] = (str(compiled), order)
+            known = self._compiled[conn.dialect.name] = (str(compiled), self._shape(compiled))
         return known
+
+    def _shape(self, compiled: Any) -> Callable[[Row], Any]:
+        """From a row in our order to what the driver wants: its own order, or a dictionary."""
+        names = self._names
+        if not compiled.positional:
+            return lambda row: dict(zip(names, row, strict=True))
+        if tuple(compiled.positiontup) == names:
+            return lambda row: row
+        return itemgetter(*(names.index(name) for name in compiled.positiontup))
 
 
 @dataclass(slots=True)
@@ -71,9 +80,9 @@ class Tx:
 
     conn: Connection
     hints: list[Hint] = field(default_factory=list)
-    _later: dict[Prepared, list[Mapping[str, object]]] = field(default_factory=dict)
+    _later: dict[Prepared, list[Row]] = field(default_factory=dict)
 
-    def insert(self, statement: Prepared, row: Mapping[str, object]) -> None:
+    def insert(self, statement: Prepared, row: Row) -> None:
         """Inserts a row with its like, in one go at the end of the transaction (or at `flush`)."""
         self._later.setdefault(statement, []).append(row)
 
