@@ -1,0 +1,198 @@
+"""What asks, and what answers, in the blocklist benchmark: each in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import random
+import resource
+import socket
+import sys
+import time
+from collections import deque
+from contextlib import suppress
+from pathlib import Path
+
+RCVBUFFORCE = 33  # SO_RCVBUFFORCE, which Python does not name
+LISTED = {(1, 7), *((3, last) for last in range(64))}  # 10.0.x.y, as in the server's data
+
+
+def addresses(count: int) -> list[str]:
+    """10.0.0.0 upwards."""
+    return [f"10.{i >> 16}.{i >> 8 & 255}.{i & 255}" for i in range(count)]
+
+
+def _rss() -> float:
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def _cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+async def sweep(lookups: int, zones: int, in_flight: int = 200) -> dict[str, float]:
+    """Ours, controls and all."""
+    from probes.blocklists.catalogue import unlisted_zone
+    from probes.blocklists.check import Listing
+    from probes.blocklists.judge import Reason
+    from probes.blocklists.query import parse_subject
+    from probes.blocklists.sweep import Sweep
+
+    gc.collect()
+    before = _rss()
+    subjects = [parse_subject(a) for a in addresses(lookups // zones)]
+    names = [unlisted_zone(f"z{number}.example") for number in range(zones)]
+    found: list[Listing] = []
+    work = Sweep(subjects, names, "127.0.0.1", in_flight=in_flight, on_listing=found.append, retry_after=1.0)
+    del subjects
+    started, cpu = time.perf_counter(), _cpu()
+    report = await work.run()
+    seconds, cpu = time.perf_counter() - started, _cpu() - cpu
+    right = {f"10.0.{third}.{last}" for third, last in LISTED} & set(addresses(lookups // zones))
+    hits = {(x.subject, x.zone) for x in found}
+    expected = {(address, zone.name) for address in right for zone in names}
+    unknown = sum(1 for _ in work.unknown())
+    definite = report.total(Reason.LISTED) + report.total(Reason.NOT_LISTED)
+    missed = {(s.text, z.name) for s, z, _ in work.unknown()}
+    wrong = (
+        len(hits - expected) + len(expected - hits - missed) + (lookups // zones * zones - definite - unknown)
+    )
+    return {
+        "rate": lookups / seconds,
+        "seconds": seconds,
+        "cpu": cpu / lookups,
+        "wrong": wrong,
+        "unknown": unknown,
+        "resent": report.resent,
+        "rss": _rss(),
+        "grown": _rss() - before,
+    }
+
+
+def pydnsbl(lookups: int, zones: int) -> dict[str, float]:
+    """pydnsbl's own bulk check, 200 in flight, through the system's resolver setting."""
+    from pydnsbl import DNSBLIpChecker
+    from pydnsbl.providers import Provider
+
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    checker = DNSBLIpChecker(providers=[Provider(f"z{n}.example") for n in range(zones)], loop=loop)
+    subjects = addresses(lookups // zones)
+    started, cpu = time.perf_counter(), _cpu()
+    found = checker.bulk_check(subjects)
+    seconds, cpu = time.perf_counter() - started, _cpu() - cpu
+    failed = sum(len(x.failed_providers) for x in found)
+    return {"rate": lookups / seconds, "cpu": cpu / lookups, "failed": failed}
+
+
+async def dnspython(lookups: int, zones: int) -> dict[str, float]:
+    """dnspython's async resolver, 200 in flight."""
+    import dns.asyncresolver
+    import dns.resolver
+
+    resolver = dns.asyncresolver.Resolver(configure=False)
+    resolver.nameservers = ["127.0.0.1"]
+    queue = iter(
+        f"{'.'.join(reversed(a.split('.')))}.z{n}.example"
+        for a in addresses(lookups // zones)
+        for n in range(zones)
+    )
+
+    async def hand() -> None:
+        for name in queue:
+            with suppress(dns.resolver.NXDOMAIN, dns.resolver.LifetimeTimeout):
+                await resolver.resolve(name, "A")
+
+    started, cpu = time.perf_counter(), _cpu()
+    await asyncio.gather(*(hand() for _ in range(200)))
+    seconds, cpu = time.perf_counter() - started, _cpu() - cpu
+    return {"rate": lookups / seconds, "cpu": cpu / lookups}
+
+
+def memory(pairs: int, zones: int) -> dict[str, float]:
+    """What the plan of so many pairs holds."""
+    from probes.blocklists.catalogue import unlisted_zone
+    from probes.blocklists.query import parse_subject
+    from probes.blocklists.sweep import Sweep
+
+    async def build() -> float:
+        before = _rss()
+        subjects = [parse_subject(a) for a in addresses(pairs // zones)]
+        names = [unlisted_zone(f"z{number}.example") for number in range(zones)]
+        work = Sweep(subjects, names, "127.0.0.1")
+        for lane in work.lanes:  # touch every page
+            lane.confirm(time.time(), lambda *_: None)
+        return _rss() - before
+
+    return {"rss": asyncio.run(build())}
+
+
+def serve(delay: float, loss: float, servfail: float) -> None:
+    """Answers like the list server, but late, and now and then not at all or SERVFAIL."""
+    server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    server.setsockopt(socket.SOL_SOCKET, RCVBUFFORCE, 8 * 1024 * 1024)
+    server.bind(("127.0.0.1", 53))
+    print("ready", flush=True)
+    waiting: deque[tuple[float, bytes, object]] = deque()
+    rng = random.Random(1)
+    listed = {
+        b"".join(b"%c%s" % (len(t), t) for t in (str(last).encode(), str(third).encode(), b"0", b"10"))
+        for third, last in LISTED
+    } | {b"\x012\x010\x010\x03127"}
+    record = b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x01\x2c\x00\x04\x7f\x00\x00\x02"
+    while True:
+        now = time.perf_counter()
+        while waiting and waiting[0][0] <= now:
+            _, data, peer = waiting.popleft()
+            server.sendto(data, peer)  # type: ignore[arg-type]
+        server.settimeout(None if not waiting else max(0.0001, waiting[0][0] - now))
+        try:
+            data, peer = server.recvfrom(512)
+        except (TimeoutError, BlockingIOError):
+            continue
+        chance = rng.random() if loss or servfail else 1.0
+        if chance < loss:
+            continue
+        at = data.find(b"\x02z", 12) if data.find(b"\x02z", 12) > 0 else data.find(b"\x03z", 12)
+        if chance < loss + servfail:
+            answer = data[:2] + b"\x81\x82\x00\x01\x00\x00\x00\x00\x00\x00" + data[12:]
+        elif data[12:at] in listed:
+            answer = data[:2] + b"\x81\x80\x00\x01\x00\x01\x00\x00\x00\x00" + _question(data) + record
+        else:
+            answer = data[:2] + b"\x81\x83\x00\x01\x00\x00\x00\x00\x00\x00" + _question(data)
+        if delay:
+            waiting.append((now + delay, answer, peer))
+        else:
+            server.sendto(answer, peer)
+
+
+def _question(data: bytes) -> bytes:
+    return data[12 : data.index(b"\x00", 12) + 5]  # without the EDNS record that may follow
+
+
+async def wait() -> dict[str, float]:
+    """Returns when the server answers."""
+    from probes.dns_client import DnsResolver
+
+    resolver = DnsResolver(["127.0.0.1"], timeout=0.5, cache=0)
+    for _ in range(60):
+        if (await resolver.query("2.0.0.127.z0.example", "A")).records:
+            return {}
+        await asyncio.sleep(0.1)
+    raise TimeoutError("the list server does not answer")
+
+
+if __name__ == "__main__":
+    who, *words = sys.argv[1:]
+    numbers = [int(word) for word in words] if who != "serve" else []
+    if who == "serve":
+        serve(*(float(word) for word in words))
+    elif who in ("sweep", "dnspython", "wait"):
+        print(json.dumps(asyncio.run(globals()[who](*numbers))))
+    else:
+        print(json.dumps(globals()[who](*numbers)))
