@@ -71,8 +71,17 @@ async def evaluate(
     for all DNS questions together.
     """
     lookups = Lookups(resolver, total_seconds=seconds)
-    large = len(message) > THREAD_OCTETS
-    read = await _run(large, lambda: _read(message))
+    try:
+        return await _evaluate(message, ip, helo, mail_from, lookups, now)
+    finally:
+        lookups.close()
+
+
+async def _evaluate(
+    octets: bytes, ip: str | None, helo: str | None, mail_from: str | None, lookups: Lookups, now: float
+) -> Evaluation:
+    large = len(octets) > THREAD_OCTETS
+    read = await _run(large, lambda: _read(octets))
     spf, dkim_keys, arc_keys = await asyncio.gather(
         check_spf(ip, mail_from, helo, lookups, now=now),
         find_keys(read.claims, lookups),

@@ -75,6 +75,14 @@ async def test_a_resolver_that_never_answers_is_waited_for_once() -> None:
     assert {one.result for one in (found.spf, *found.dkim, found.arc, found.dmarc)} == {"temperror"}
 
 
+async def test_ending_the_evaluation_ends_it() -> None:
+    task = asyncio.ensure_future(run(resolver=Stuck()))
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
 async def test_a_resolver_that_raises_is_an_answer_too() -> None:
     assert (await run(resolver=Broken())).dmarc.result == "temperror"
 
