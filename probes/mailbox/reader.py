@@ -337,7 +337,8 @@ class MailboxReader:
     async def _rest(self, seconds: float) -> None:
         """Waits until woken, at most so long."""
         timer = asyncio.ensure_future(self._clock.sleep(max(0.0, seconds)))
-        timer.add_done_callback(lambda _: self._wake.set())
+        # Not when it is cancelled: that would wake the next rest at once, and each one after it.
+        timer.add_done_callback(lambda done: None if done.cancelled() else self._wake.set())
         try:
             await self._wake.wait()
         finally:
