@@ -129,6 +129,7 @@ def upgrade() -> None:
         sa.Column("kind", sa.String(length=32), nullable=False),
         sa.Column("body", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_observations")),
+        sqlite_autoincrement=True,
     )
     op.create_table(
         "outbox",
