@@ -18,6 +18,8 @@ MAX_TEXT = 32 * 1024
 MAX_RESULTS = 200
 MAX_COMMENT_DEPTH = 50
 
+HALF_QUOTED = "half a quotation in a comment"
+
 _SPF = frozenset(("none", "pass", "fail", "softfail", "neutral", "policy", "temperror", "permerror"))
 REGISTERED: dict[str, frozenset[str]] = {
     "dkim": _SPF - {"softfail"},
@@ -112,7 +114,16 @@ def parse_authentication_results(text: str, *, arc: bool = False) -> Authenticat
 
     Never raises; what could not be read is left out and told in `defects`.
     """
-    return (None if arc else _usual(text)) or _Reader(text, arc).read()
+    found = (None if arc else _usual(text)) or _Reader(text, arc).read()
+    if '"' in text and any(half_quoted(one) for result in found.methods for one in result.comments):
+        return found._replace(defects=(*found.defects, HALF_QUOTED))
+    return found
+
+
+def half_quoted(comment: str) -> bool:
+    """Whether a quotation begins in the comment and does not end there: a parenthesis inside a quoted local
+    part has closed it early, and what follows may be the sender's own words."""
+    return comment.count('"') % 2 == 1
 
 
 def _usual(text: str) -> AuthenticationResults | None:

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from probes.headers.authres import (
+    HALF_QUOTED,
     AuthenticationResults,
     MethodResult,
     parse_authentication_results,
@@ -227,7 +228,9 @@ def _take(verdicts: dict[str, MethodVerdict], item: ResultsHeader, rank: str) ->
         (known := verdicts.get(one.method)) is not None and known.detail is one for one in methods
     ):
         return
+    doubtful = HALF_QUOTED in item.results.defects
     for method, chosen, contradicted in _by_method(methods):
+        contradicted = contradicted or doubtful
         known = verdicts.get(method)
         if known is None:
             verdicts[method] = MethodVerdict(method, chosen.result, contradicted, chosen, item.header)

@@ -98,7 +98,9 @@ def matches(host: str, patterns: tuple[str, ...]) -> bool:
     if host.endswith(".") and len(host) > 1:
         host = host[:-1]
     for pattern in patterns:
-        if host == pattern or (pattern[:2] == "*." and (host.endswith(pattern[1:]) or host == pattern[2:])):
+        if pattern in (host, "*") or (
+            pattern[:2] == "*." and (host.endswith(pattern[1:]) or host == pattern[2:])
+        ):
             return True
     return False
 
