@@ -38,6 +38,8 @@ async def dial(
 ) -> tuple[asyncio.BaseTransport, asyncio.BaseProtocol]:
     """The default Dialer: system names, both address families (RFC 8305)."""
     loop = asyncio.get_running_loop()
+    if not isinstance(loop, asyncio.BaseEventLoop):  # uvloop tries one family after the other
+        return await loop.create_connection(factory, host, port)
     return await loop.create_connection(factory, host, port, happy_eyeballs_delay=0.25)
 
 
