@@ -26,6 +26,7 @@ COMMANDS = (
     "resume",
     "seeds",
     "db",
+    "demo",
     "version",
 )
 

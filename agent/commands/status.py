@@ -6,6 +6,8 @@ import argparse
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from agent.reports.status import Status
 
 NAME = "status"
@@ -70,7 +72,7 @@ def show(status: Status) -> None:
     out.print(table(status))
 
 
-def table(status: Status) -> object:
+def table(status: Status) -> Table:
     """The matrix: a row a sender, a column a seed."""
     from rich.table import Table
     from rich.text import Text
