@@ -8,7 +8,7 @@ from typing import TypeVar
 from alerts.causes import Cell, Matrix
 from alerts.lifecycle import Alert
 from alerts.rules import WINDOW, bad_in, condition
-from alerts.settings import RuleSet
+from alerts.settings import ROUTE_KINDS, RuleSet
 from alerts.state import Condition, EngineState, Memo, Noise
 
 T = TypeVar("T")
@@ -29,7 +29,8 @@ class Draft:
         self.noise: Noise = state.noise
         self.last_run = state.last_run
         self._memo = state.memo
-        self._least = min(min(r.failure_threshold, r.failures or 99) for r in rules.rules.values())
+        route_rules = [rules.rule(kind) for kind in ROUTE_KINDS]
+        self._least = min(min(r.failure_threshold, r.failures or 99) for r in route_rules)
 
     def put(self, alert: Alert) -> None:
         """Sets an alert."""

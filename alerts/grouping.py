@@ -24,9 +24,10 @@ def update_routes(draft: Draft, dirty: Iterable[str]) -> None:
         cell = draft.cells[name]
         key = claims.get(name)
         if key is not None:
-            recovered = _recovered(draft, cell)
-            changes.setdefault(key, {})[name] = None if recovered else _member(draft, cell)
-            if recovered:
+            member = None if _recovered(draft, cell) else _member(draft, cell)
+            if member != draft.alerts[key].members[name]:
+                changes.setdefault(key, {})[name] = member
+            if member is None:
                 draft.set_cell(_cleared(cell))
         elif cell.recent[-1:] not in ("", rule.GOOD) and (home := _home(draft, cell)) is not None:
             changes.setdefault(home, {})[name] = _member(draft, cell)

@@ -117,6 +117,9 @@ def default_rules() -> dict[AlertKind, RuleSettings]:
     }
 
 
+_DEFAULTS = default_rules()
+
+
 @dataclass(frozen=True, slots=True)
 class RuleSet:
     """All rules, and what holds for all of them.
@@ -140,7 +143,7 @@ class RuleSet:
     def rule(self, kind: AlertKind) -> RuleSettings:
         """The rule of that kind, or its default where none is written."""
         found = self.rules.get(kind)
-        return found if found is not None else default_rules()[kind]
+        return found if found is not None else _DEFAULTS[kind]
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,8 +38,8 @@ def _judgement(score: Score, seconds: float) -> list[BenchRow]:
     total, found = len(score.incidents), sum(bool(i.found) for i in score.incidents)
     groups = sum(score.groups.values()) / max(1, found)
     right = 100 * (total - len(score.missed) - len(score.wrong)) / total
-    early = score.blocks[2:5]
-    growth = statistics.median(score.blocks[-3:]) / statistics.median(early)
+    days = score.blocks
+    growth = min(days[-len(days) // 3 :]) / min(days[len(days) // 15 : len(days) // 3])  # quiet moments
     saved = score.per_route_pages / max(1, score.pages)
     return [
         _least("alerts: incidents found", 100 * found / total, "percent", 100),
@@ -57,7 +57,7 @@ def _judgement(score: Score, seconds: float) -> list[BenchRow]:
             10,
             saved >= 10,
         ),
-        _most("alerts: memory blocks, day 30 to day 4", growth, "ratio", 1.02),
+        _most("alerts: memory blocks, last ten days to first", growth, "ratio", 1.02),
         _least("alerts: canaries judged", score.canaries / seconds, "a second", 10_000),
     ]
 

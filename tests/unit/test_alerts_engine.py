@@ -19,7 +19,7 @@ from alerts.observation import (
     observation_from_json,
     observation_to_json,
 )
-from alerts.settings import AlertKind, Match, RuleSet
+from alerts.settings import AlertKind, Match, RuleSet, RuleSettings
 from alerts.state import EngineState
 from probes.outcome import Outcome, Placement, Severity
 from tests.bench.alertworld import Incident, World, run
@@ -237,6 +237,26 @@ def test_broken_dkim_that_still_reaches_the_inbox_in_places_is_one_alert() -> No
         fleet.round([*inbox, *spam])
     alert = fleet.only()
     assert (str(alert.scope), alert.code, len(alert.members)) == ("sender:app", "dkim", 9)
+
+
+def test_a_sender_that_becomes_slow_is_told_against_its_own_baseline() -> None:
+    fleet = Fleet()
+    usual = failing(placement=Placement.INBOX, outcome=Outcome.PASS, latency=30.0)
+    for _ in range(25):
+        fleet.round(usual)
+    assert fleet.told() == []
+    for _ in range(4):
+        slow = failing(["app"], placement=Placement.INBOX, outcome=Outcome.PASS, latency=400.0)
+        fleet.round([*usual, *slow])
+    alert = fleet.only()
+    assert (str(alert.scope), alert.kind, alert.code) == ("sender:app", "slow", "slow")
+    assert alert.members["app/gmail-1"].text == "took 400 s"
+
+
+def test_partial_rules_keep_the_defaults_of_the_rest() -> None:
+    fleet = Fleet(RuleSet({AlertKind.MISSING: RuleSettings(failure_threshold=1)}))
+    fleet.round(failing(["app"], seeds=["gmail-1"]))
+    assert fleet.told() == [("fired", "route:app/gmail-1")], "asked for in so many words"
 
 
 def test_an_incident_grows_and_keeps_its_key() -> None:
