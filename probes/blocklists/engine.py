@@ -28,6 +28,8 @@ from probes.dns_client import Nameserver, read_response
 
 TICK = 0.02  # seconds between looks at silence and pace
 MIN_RTO, MAX_RTO = 0.1, 1.0  # seconds of silence after which a question is sent again
+CONGESTED = 4  # questions lost in a row: no accident
+MIN_WINDOW = 16.0  # questions in flight, however bad it is
 BLOCK = 64  # questions to one zone before the next one has its turn
 RECEIVE_BUFFER = 4 * 1024 * 1024
 BURST = 512  # datagrams read before the loop gets its turn
@@ -90,6 +92,8 @@ class Engine:
     _pending: dict[bytes, _Entry] = field(default_factory=dict, repr=False)
     _free: deque[bytes] = field(default_factory=deque, repr=False)
     _waiting: list[tuple[float, int, list[_Entry]]] = field(default_factory=list, repr=False)
+    _late: deque[_Entry] = field(default_factory=deque, repr=False)
+    _window: float = field(default=0.0, repr=False)
     _bucket: list[_Entry] = field(default_factory=list, repr=False)
     _order: itertools.count[int] = field(default_factory=itertools.count, repr=False)
     _lanes: deque[Lane] = field(default_factory=deque, repr=False)
@@ -101,8 +105,8 @@ class Engine:
     _loop: asyncio.AbstractEventLoop = field(init=False, repr=False)
     _until: float = field(default=0.0, repr=False)
     _sample: tuple[bytes, float] = field(default=(b"", 0.0), repr=False)
-    _rtt: float = field(default=0.1, repr=False)
-    _spread: float = field(default=0.05, repr=False)
+    _rtt: float = field(default=0.05, repr=False)
+    _spread: float = field(default=0.02, repr=False)
 
     async def run(self, lanes: Sequence[Lane], seconds: float) -> None:
         """Asks until every lane is at its end or `seconds` are over, then waits for what is under way."""
@@ -114,6 +118,7 @@ class Engine:
             self._buckets[0] = _Bucket(self.pace)
         self._done = self._loop.create_future()
         self._current = None
+        self._window = float(self.in_flight)
         self._open()
         try:
             self._tick()
@@ -145,13 +150,16 @@ class Engine:
         self._free.extend(self._pending)
         self._pending.clear()
         self._waiting.clear()
+        self._late.clear()
         self._bucket = []
 
     # sending
 
     def _fill(self, now: float) -> None:
-        """Sends as many new questions as there is room for."""
-        room = self.in_flight - len(self._pending) - len(self._tcp)
+        """Sends again what is late, then as many new questions as there is room for."""
+        room = int(self._window) - len(self._pending) + len(self._late) - len(self._tcp)
+        if self._late:
+            room = self._send_late(now, room)
         while room > 0:
             if self._current is None:
                 self._current = self._next_block(now, room)
@@ -188,6 +196,8 @@ class Engine:
             return False
         except OSError:  # refused or unreachable: it counts as sent, and silence will tell
             stop = index + 1
+        if not self._sample[0] and stop > lane.next:
+            self._sample = (key, self._loop.time())
         self.sent += stop - lane.next
         lane.next = stop
         return True
@@ -323,13 +333,13 @@ class Engine:
         if self._done is None or self._done.done():
             return
         now = self._loop.time()
-        rto = min(MAX_RTO, max(MIN_RTO, self._rtt + 4 * self._spread))
-        self._put_away(now + rto)
+        self._put_away(now + self._rto())
+        self._window = min(float(self.in_flight), self._window + 1)
         while self._waiting and self._waiting[0][0] <= now:
-            self._overdue(heapq.heappop(self._waiting)[2], now, rto)
+            self._overdue(heapq.heappop(self._waiting)[2], now)
         self._fill(now)
-        if self._bucket:
-            self._sample = (self._bucket[-1][0], now)
+        if now - self._sample[1] > MAX_RTO:  # lost, or asked again: no measure of anything
+            self._sample = (b"", now)
         over = now >= self._until or not any(lane.next < lane.end for lane in self._lanes)
         idle = self._current is None or now >= self._until
         if over and idle and not self._pending and not self._tcp:
@@ -341,24 +351,52 @@ class Engine:
             heapq.heappush(self._waiting, (due, next(self._order), self._bucket))
             self._bucket = []
 
-    def _overdue(self, entries: list[_Entry], now: float, rto: float) -> None:
-        """Sends again what was not answered, each time waiting twice as long, until its time is up."""
-        again: dict[int, list[_Entry]] = {}
+    def _overdue(self, entries: list[_Entry], now: float) -> None:
+        """Lines up for sending again what was not answered, until its time is up.
+
+        One lost here and there is the network's way; several in a row are a full buffer: then fewer may fly.
+        """
+        run, longest = 0, 0
         for entry in entries:
-            key, question, index, lane, tries, failure, first = entry
-            if self._pending.get(key) is not entry:
+            if self._pending.get(entry[0]) is not entry:
+                run = 0
                 continue
-            if now - first >= self.timeout:
-                self._settle(key)
-                lane.answered(index, DnsAnswer(name_of(question), "A", failure))
+            run += 1
+            longest = max(longest, run)
+            if not self._expired(entry, now):
+                self._late.append(entry)
+        if longest >= CONGESTED:
+            self._window = max(MIN_WINDOW, self._window * 0.7)
+
+    def _expired(self, entry: _Entry, now: float) -> bool:
+        key, question, index, lane, _, failure, first = entry
+        if now - first < self.timeout:
+            return False
+        self._settle(key)
+        lane.answered(index, DnsAnswer(name_of(question), "A", failure))
+        return True
+
+    def _send_late(self, now: float, room: int) -> int:
+        """Sends again what waits for it, each time giving it twice as long. Returns what room is left."""
+        again: dict[int, list[_Entry]] = {}
+        while self._late and room > 0:
+            entry = self._late.popleft()
+            key, question, index, lane, tries, failure, first = entry
+            if self._pending.get(key) is not entry or self._expired(entry, now):
                 continue
             retry = (key, question, index, lane, tries + 1, failure, first)
             self._pending[key] = retry
             again.setdefault(tries, []).append(retry)
             self._resend(key + HEADER + question)
+            room -= 1
+        rto = self._rto()
         for tries, bucket in again.items():
             wait = min(rto * 2**tries, max(rto, self.timeout - (now - bucket[0][6])))
             heapq.heappush(self._waiting, (now + wait, next(self._order), bucket))
+        return room
+
+    def _rto(self) -> float:
+        return min(MAX_RTO, max(MIN_RTO, self._rtt + 4 * self._spread))
 
     def _resend(self, packet: bytes) -> None:
         try:
