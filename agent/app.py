@@ -109,7 +109,7 @@ class App:
         await self._take_up()
         await self.evaluator.load()
         await self._sync_schedules(config)
-        self.ledger.listen(lambda _change: self.timer.wake())
+        self.ledger.listen(lambda change: self.timer.expect(change.after.due_at))
         self.ledger.listen(self.delivering.seen)
         self.delivering.configure(self.delivering.prepare(self.evaluator.settings))
         await self.mailboxes.configure(config, self.mailboxes.prepare(config))
@@ -206,7 +206,7 @@ class App:
     async def reload(self) -> None:
         """Swaps the config as a whole.
 
-        Raises ConfigError where the new one is bad, StoreError where it cannot be recorded: the old one stays.
+        Raises ConfigError where the new one is bad, StoreError where that cannot be recorded: the old stays.
         """
         if self.reloads is None:
             raise ConfigError("this agent was not started from a file")

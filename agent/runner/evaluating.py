@@ -30,6 +30,9 @@ LONGEST_PAUSE = 30.0
 
 DELIVER = Hint("deliver")
 
+GATHER = 0.5
+"""Seconds for which observations are gathered before they are evaluated."""
+
 
 @dataclass
 class Evaluator:
@@ -63,6 +66,7 @@ class Evaluator:
     async def run(self, stop: asyncio.Event) -> None:
         """Evaluates whenever something was observed, and every half minute for time's sake."""
         while not stop.is_set():
+            self._wake.clear()
             try:
                 await self.once()
             except MailcanaryError as error:
@@ -81,7 +85,9 @@ class Evaluator:
         finally:
             for wait in waits:
                 wait.cancel()
-        self._wake.clear()
+        if not stop.is_set():
+            # What comes in a burst is evaluated together; nobody is woken later for it.
+            await self.services.clock.sleep(GATHER)
 
     async def once(self) -> Sequence[Transition]:
         """One evaluation of what is new. Returns what changed."""

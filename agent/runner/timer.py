@@ -39,6 +39,13 @@ class Timer:
     scheduled: bool = True
     """False: schedules are left alone, only canaries come due."""
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _next: float = 0.0
+    """When the next sweep is due, by the wall clock."""
+
+    def expect(self, due_at: float | None) -> None:
+        """A row will come due then: looks sooner where that is earlier than the next sweep."""
+        if due_at is not None and due_at < self._next:
+            self._wake.set()
 
     def wake(self) -> None:
         """Something came due earlier than thought."""
@@ -86,8 +93,11 @@ class Timer:
             lambda conn: (canaries.next_due(conn), rows.next_schedule(conn) if self.scheduled else None)
         )
         times = [at for at in following if at is not None]
-        # What is due already was hinted just now: its handler moves it on and wakes the timer.
-        return max(0.05, min(times) - self.services.clock.wall()) if times else LONGEST_SLEEP
+        now = self.services.clock.wall()
+        # What is due already was hinted just now: its handler moves it on, and it is looked at again soon.
+        pause = min(LONGEST_SLEEP, max(0.05, min(times) - now)) if times else LONGEST_SLEEP
+        self._next = now + pause
+        return pause
 
     async def _look(self, canary: Canary) -> None:
         now = self.services.now()

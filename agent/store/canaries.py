@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, RowMapping
+from sqlalchemy.engine import Connection
 
-from agent.store.database import Prepared, Tx
+from agent.store.database import Tx
+from agent.store.prepared import Prepared
 from agent.store.tables import canaries, sightings
 from probes.canary.state import Canary, Moment, Reply, State
 from probes.errors import StaleWrite
@@ -74,6 +75,25 @@ _sight = Prepared(
 )
 
 
+COLUMNS = tuple(column.name for column in canaries.columns)
+_get = Prepared(sa.select(canaries).where(canaries.c.id == sa.bindparam("wanted")), ("wanted",))
+_count_since = Prepared(
+    sa.select(sa.func.count()).where(
+        canaries.c.seed == sa.bindparam("of_seed"), canaries.c.created_at >= sa.bindparam("since")
+    ),
+    ("of_seed", "since"),
+)
+_sighted = Prepared(
+    sa.select(sightings.c.canary).where(
+        sightings.c.seed == sa.bindparam("s"),
+        sightings.c.folder == sa.bindparam("f"),
+        sightings.c.uidvalidity == sa.bindparam("v"),
+        sightings.c.uid == sa.bindparam("u"),
+    ),
+    ("s", "f", "v", "u"),
+)
+
+
 def insert(tx: Tx, canary: Canary) -> None:
     """Records an intent. Must be committed before MAIL FROM is said."""
     created = canary.created
@@ -108,7 +128,8 @@ def save(tx: Tx, canary: Canary, seen: Canary) -> None:
 
 def get(conn: Connection, canary_id: str) -> Canary | None:
     """One canary by id."""
-    return _first(conn, sa.select(canaries).where(canaries.c.id == canary_id))
+    row = _get.first(conn, canary_id)
+    return _canary(dict(zip(COLUMNS, row, strict=True))) if row else None
 
 
 def by_token(conn: Connection, token: str, seed: str | None = None) -> Canary | None:
@@ -198,21 +219,13 @@ def last_success(conn: Connection) -> dict[tuple[str, str], float]:
 
 def count_since(conn: Connection, seed: str, since: float) -> int:
     """How many canaries were meant for the seed since then."""
-    query = sa.select(sa.func.count()).where(canaries.c.seed == seed, canaries.c.created_at >= since)
-    return int(conn.execute(query).scalar_one())
+    return int(_count_since.all(conn, seed, since)[0][0])
 
 
 def sight(tx: Tx, seed: str, place: tuple[str, int, int], canary_id: str, at: float, header: bytes) -> bool:
     """Notes a message (folder, UIDVALIDITY, UID) as this canary's. False where it was noted before."""
     folder, validity, uid = place
-    known = tx.conn.execute(
-        sa.select(sightings.c.canary).where(
-            sightings.c.seed == seed,
-            sightings.c.folder == folder,
-            sightings.c.uidvalidity == validity,
-            sightings.c.uid == uid,
-        )
-    ).first()
+    known = _sighted.first(tx.conn, seed, folder, validity, uid)
     if known:
         return False
     _sight.run(tx.conn, [(seed, folder, validity, uid, canary_id, at, header)])
@@ -306,7 +319,12 @@ def _reply_json(reply: Reply) -> dict[str, object]:
     return {name: getattr(reply, name) for name in Reply.__slots__}
 
 
-def _canary(row: RowMapping) -> Canary:
+def _read(value: Any) -> Any:
+    """A JSON column, whether its driver has read it already or not."""
+    return json.loads(value) if isinstance(value, str) else value
+
+
+def _canary(row: Mapping[str, Any]) -> Canary:
     accepted = None
     if row["accepted_at"] is not None:
         accepted = Moment(row["accepted_at"], row["accepted_monotonic"] or 0.0, row["accepted_boot"] or "")
@@ -326,10 +344,10 @@ def _canary(row: RowMapping) -> Canary:
         due_at=row["due_at"],
         attempts=row["attempts"],
         retry_at=row["retry_at"],
-        soft=row["soft"],
+        soft=bool(row["soft"]),
         accepted=accepted,
-        reply=Reply(**cast("Mapping[str, Any]", row["reply"])) if row["reply"] else None,
-        stages=row["stages"] or {},
+        reply=Reply(**_read(row["reply"])) if row["reply"] else None,
+        stages=_read(row["stages"]) or {},
         placement=Placement(row["placement"]) if row["placement"] else None,
         category=row["category"],
         outcome=Outcome(row["outcome"]) if row["outcome"] else None,
@@ -338,8 +356,8 @@ def _canary(row: RowMapping) -> Canary:
         seen_at=row["seen_at"],
         latency=row["latency"],
         folder=row["folder"],
-        late=row["late"],
+        late=bool(row["late"]),
         duplicates=row["duplicates"],
-        verdicts=row["verdicts"] or {},
-        evidence=tuple(Evidence(kind, text, at) for kind, text, at in row["evidence"] or ()),
+        verdicts=_read(row["verdicts"]) or {},
+        evidence=tuple(Evidence(kind, text, at) for kind, text, at in _read(row["evidence"]) or ()),
     )

@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +21,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from agent.store.prepared import Prepared, Row
 from probes.errors import MailcanaryError, StoreError
 
 T = TypeVar("T")
@@ -35,43 +35,6 @@ class Hint:
 
     kind: str
     key: str = ""
-
-
-Row = tuple[object, ...]
-
-
-class Prepared:
-    """A statement compiled once a dialect and run with plain driver parameters: the hot path's writes.
-
-    names: the parameters in the order in which rows give them. Values of JSON columns are given as text.
-    """
-
-    def __init__(self, statement: sa.Insert | sa.Update, names: Sequence[str]) -> None:
-        self._statement = statement
-        self._names = tuple(names)
-        self._compiled: dict[str, tuple[str, Callable[[Row], Any]]] = {}
-
-    def run(self, conn: Connection, rows: Sequence[Row]) -> int:
-        """Runs the statement for each row in one go. Returns the number of rows it changed."""
-        sql, shape = self._for(conn)
-        params = [shape(row) for row in rows]
-        return conn.exec_driver_sql(sql, params if len(params) > 1 else params[0]).rowcount
-
-    def _for(self, conn: Connection) -> tuple[str, Callable[[Row], Any]]:
-        known = self._compiled.get(conn.dialect.name)
-        if known is None:
-            compiled = self._statement.compile(dialect=conn.dialect, column_keys=self._names)
-            known = self._compiled[conn.dialect.name] = (str(compiled), self._shape(compiled))
-        return known
-
-    def _shape(self, compiled: Any) -> Callable[[Row], Any]:
-        """From a row in our order to what the driver wants: its own order, or a dictionary."""
-        names = self._names
-        if not compiled.positional:
-            return lambda row: dict(zip(names, row, strict=True))
-        if tuple(compiled.positiontup) == names:
-            return lambda row: row
-        return itemgetter(*(names.index(name) for name in compiled.positiontup))
 
 
 @dataclass(slots=True)

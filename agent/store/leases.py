@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from agent.store.prepared import Prepared
 from agent.store.tables import leases
 from probes.errors import StaleWrite
 
@@ -49,12 +50,19 @@ def renew_all(conn: Connection, holder: str, now: float) -> None:
     conn.execute(sa.update(leases).where(leases.c.holder == holder).values(expires_at=now + LEASE_SECONDS))
 
 
+_held = Prepared(
+    sa.select(leases.c.epoch).where(
+        leases.c.resource == sa.bindparam("r"),
+        leases.c.holder == sa.bindparam("h"),
+        leases.c.epoch == sa.bindparam("e"),
+    ),
+    ("r", "h", "e"),
+)
+
+
 def check(conn: Connection, lease: Lease) -> None:
     """Raises StaleWrite where the lease has passed to somebody else."""
-    query = sa.select(leases.c.epoch).where(
-        leases.c.resource == lease.resource, leases.c.holder == lease.holder, leases.c.epoch == lease.epoch
-    )
-    if conn.execute(query).first() is None:
+    if _held.first(conn, lease.resource, lease.holder, lease.epoch) is None:
         raise StaleWrite(f"lease on {lease.resource} is held by somebody else now")
 
 

@@ -10,7 +10,8 @@ from typing import Any, cast
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from agent.store.database import Hint, Prepared, Tx, upsert
+from agent.store.database import Hint, Tx, upsert
+from agent.store.prepared import Prepared
 from agent.store.tables import (
     agents,
     mailboxes,
@@ -27,10 +28,19 @@ CLOCKS = "clocks"
 EVALUATE = Hint("evaluate")
 
 
+_setting = Prepared(sa.select(settings.c.value).where(settings.c.key == sa.bindparam("wanted")), ("wanted",))
+_pace = Prepared(sa.select(paces.c.free_at).where(paces.c.name == sa.bindparam("wanted")), ("wanted",))
+_move_pace = Prepared(
+    sa.update(paces).where(paces.c.name == sa.bindparam("wanted")).values(free_at=sa.bindparam("at")),
+    ("at", "wanted"),
+)
+_schedule = Prepared(sa.select(schedules).where(schedules.c.name == sa.bindparam("wanted")), ("wanted",))
+
+
 def setting(conn: Connection, key: str) -> Any:
     """A setting's value, or None."""
-    row = conn.execute(sa.select(settings.c.value).where(settings.c.key == key)).first()
-    return row[0] if row else None
+    row = _setting.first(conn, key)
+    return (json.loads(row[0]) if isinstance(row[0], str) else row[0]) if row else None
 
 
 def set_setting(conn: Connection, key: str, value: object) -> None:
@@ -67,8 +77,8 @@ def schedule_rows(conn: Connection) -> dict[str, ScheduleRow]:
 
 def schedule_row(conn: Connection, name: str) -> ScheduleRow | None:
     """One schedule by name."""
-    row = conn.execute(sa.select(schedules).where(schedules.c.name == name)).mappings().first()
-    return ScheduleRow(**row) if row else None
+    row = _schedule.first(conn, name)
+    return ScheduleRow(*row) if row else None
 
 
 def due_schedules(conn: Connection, now: float, limit: int = 1000) -> list[ScheduleRow]:
@@ -126,13 +136,14 @@ def shift_times(conn: Connection, seconds: float) -> None:
 
 def pace(conn: Connection, name: str) -> float | None:
     """A pace's free_at."""
-    row = conn.execute(sa.select(paces.c.free_at).where(paces.c.name == name)).first()
+    row = _pace.first(conn, name)
     return float(row[0]) if row else None
 
 
 def set_pace(conn: Connection, name: str, free_at: float) -> None:
     """Writes a pace's free_at."""
-    upsert(conn, paces, ["name"], {"name": name, "free_at": free_at})
+    if not _move_pace.run(conn, [(free_at, name)]):
+        upsert(conn, paces, ["name"], {"name": name, "free_at": free_at})
 
 
 def set_mailbox(conn: Connection, seed: str, **changes: object) -> None:
