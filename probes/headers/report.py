@@ -215,10 +215,17 @@ def _authentication(results: list[ResultsHeader]) -> dict[str, MethodVerdict]:
     """The topmost trusted Authentication-Results on each method; Received-SPF and the provider's own ARC
     copy only where it has none, and as a second opinion."""
     verdicts: dict[str, MethodVerdict] = {}
-    for rank in ("authentication-results", "arc-authentication-results", "received-spf"):
-        for item in results:
-            if item.trusted and item.header == rank:
-                _take(verdicts, item, rank)
+    later: list[ResultsHeader] = []
+    for item in results:
+        if not item.trusted:
+            continue
+        if item.header == "authentication-results":
+            _take(verdicts, item, item.header)
+        else:
+            later.append(item)
+    later.sort(key=lambda item: item.header)
+    for item in later:
+        _take(verdicts, item, item.header)
     return verdicts
 
 

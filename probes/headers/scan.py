@@ -19,7 +19,11 @@ MAX_HEADER_BYTES = 256 * 1024
 MAX_FIELDS = 2_000
 MAX_FIELD_BYTES = 64 * 1024
 
-_FIELD = re.compile(rb"^([!-9;-~]{1,200}+)[ \t]*+:((?:[^\n]*+\n[ \t])*+[^\n]*+)", re.MULTILINE)
+_FIELD = re.compile(
+    rb"([!-9;-~]{1,200}+)[ \t]*+:((?:[^\n]*+\n[ \t])*+[^\n]*+)(?:\n|\Z)|"
+    rb"[^\n]*+(?:\n|\Z)"  # a line that is no field
+)
+_EMPTY_LINE = re.compile(rb"\n\r?\n")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _ENCODED_WORD = re.compile(r"=\?([^?\s]{1,60})\?([bBqQ])\?([^?\s]{0,4000})\?=")
 _BETWEEN_ENCODED = re.compile(r"(\?=)[ \t\r\n]+(?==\?)")
@@ -60,7 +64,10 @@ def scan(raw: bytes) -> Header:
     if end - start > MAX_FIELD_BYTES:
         cut = cut or any(len(value) > MAX_FIELD_BYTES for _, value in found)
         found = [(name, value[:MAX_FIELD_BYTES]) for name, value in found]
-    return Header([Field(_name(name), value) for name, value in found], body, cut)
+    return Header([_new(Field, (_name(name), value)) for name, value in found if name], body, cut)
+
+
+_new = tuple.__new__  # what NamedTuple's constructor does, at half its cost
 
 
 @lru_cache(2048)
@@ -79,13 +86,8 @@ def _start(raw: bytes) -> int:
 def _extent(raw: bytes, start: int) -> tuple[int, int]:
     """Where the header ends and where the body starts. An empty line ends it; one of blanks alone does not
     continue a field either, except in the eyes of obsolete folding, which no provider writes."""
-    crlf = raw.find(b"\n\r\n", start)
-    lf = raw.find(b"\n\n", start, crlf if crlf >= 0 else len(raw))
-    if lf >= 0:
-        return lf + 1, lf + 2
-    if crlf >= 0:
-        return crlf + 1, crlf + 3
-    return len(raw), len(raw)
+    found = _EMPTY_LINE.search(raw, start)
+    return (found.start() + 1, found.end()) if found is not None else (len(raw), len(raw))
 
 
 def unfold(raw: bytes) -> str:
