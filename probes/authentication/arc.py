@@ -5,13 +5,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from probes.authentication.canonical import header_relaxed
-from probes.authentication.keys import KeySearch, find_key
+from probes.authentication.keys import KeySearch, find_all
 from probes.authentication.message import Message
 from probes.authentication.signature import (
     Signature,
@@ -165,16 +164,10 @@ def _set(
     return ArcSet(instance, results, read, read_signature(seal, seal_tags, seal=True), chain)
 
 
-async def find_arc_keys(chain: ArcChain | None, resolver: Resolver) -> dict[str, KeySearch]:
-    """Fetches every key the chain needs at the same time, by DNS name."""
-    if chain is None or not chain.sets:
-        return {}
-    names = {one.seal.key_name for one in chain.sets} | {one.signature.key_name for one in chain.sets}
-    if len(names) == 1:
-        (name,) = names
-        return {name: await find_key(name, resolver)}
-    found = await asyncio.gather(*(find_key(name, resolver) for name in names))
-    return {search.name: search for search in found}
+def chain_key_names(chain: ArcChain | None) -> set[str]:
+    """Where every key the chain needs is published."""
+    sets = chain.sets if chain is not None else ()
+    return {one.seal.key_name for one in sets} | {one.signature.key_name for one in sets}
 
 
 def judge_chain(message: Message, chain: ArcChain | None, keys: dict[str, KeySearch]) -> ArcResult:
@@ -250,4 +243,4 @@ def _oldest_pass(message: Message, sets: tuple[ArcSet, ...], keys: dict[str, Key
 async def verify_arc(message: Message, resolver: Resolver) -> ArcResult:
     """The ARC chain of the message."""
     chain = read_chain(message)
-    return judge_chain(message, chain, await find_arc_keys(chain, resolver))
+    return judge_chain(message, chain, await find_all(chain_key_names(chain), resolver))

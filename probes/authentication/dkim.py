@@ -6,11 +6,10 @@ could not look) or neutral (beyond the cap). `none` is the empty tuple.
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 
 from probes.authentication.domains import is_below, normal_domain
-from probes.authentication.keys import DkimKey, KeySearch, find_key
+from probes.authentication.keys import DkimKey, KeySearch, find_all
 from probes.authentication.message import Message
 from probes.authentication.signature import (
     Signature,
@@ -268,21 +267,15 @@ def _word(error: SignatureError) -> str:
     return "fail" if error.reason in _FAILS else "permerror"
 
 
-async def find_keys(claims: list[Claim], resolver: Resolver) -> dict[str, KeySearch]:
-    """Fetches the keys of all readable signatures at the same time, by their DNS name."""
-    names = {claim.signature.key_name for claim in claims if claim.signature and not claim.error}
-    if len(names) == 1:
-        (name,) = names
-        return {name: await find_key(name, resolver)}
-    found = await asyncio.gather(*(find_key(name, resolver) for name in names))
-    return {search.name: search for search in found}
+def key_names(claims: list[Claim]) -> set[str]:
+    """Where the keys of all readable signatures are published."""
+    return {claim.signature.key_name for claim in claims if claim.signature and not claim.error}
 
 
 async def verify_dkim(message: Message, resolver: Resolver, now: float) -> tuple[DkimResult, ...]:
     """Every signature of the message, top to bottom; empty where there is none. now: epoch seconds."""
     claims = read_claims(message)
-    keys = await find_keys(claims, resolver)
-    return judge_all(message, claims, keys, now)
+    return judge_all(message, claims, await find_all(key_names(claims), resolver), now)
 
 
 def judge_all(

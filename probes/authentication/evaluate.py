@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from probes.authentication.arc import ArcChain, ArcResult, find_arc_keys, judge_chain, read_chain
+from probes.authentication.arc import ArcChain, ArcResult, chain_key_names, judge_chain, read_chain
 from probes.authentication.author import author_domains
-from probes.authentication.dkim import Claim, DkimResult, find_keys, judge_all, read_claims
+from probes.authentication.dkim import Claim, DkimResult, judge_all, key_names, read_claims
 from probes.authentication.dmarc import DmarcResult, evaluate_dmarc, identifiers
-from probes.authentication.keys import KeySearch
+from probes.authentication.keys import KeySearch, find_all
 from probes.authentication.lookups import TOTAL_SECONDS, Lookups
 from probes.authentication.message import Message
 from probes.authentication.spf import SpfResult, check_spf
@@ -82,12 +82,11 @@ async def _evaluate(
 ) -> Evaluation:
     large = len(octets) > THREAD_OCTETS
     read = await _run(large, lambda: _read(octets))
-    spf, dkim_keys, arc_keys = await asyncio.gather(
+    spf, keys = await asyncio.gather(
         check_spf(ip, mail_from, helo, lookups, now=now),
-        find_keys(read.claims, lookups),
-        find_arc_keys(read.chain, lookups),
+        find_all(key_names(read.claims) | chain_key_names(read.chain), lookups),
     )
-    dkim, arc = await _run(large, lambda: _judge(read, dkim_keys, arc_keys, now))
+    dkim, arc = await _run(large, lambda: _judge(read, keys, now))
     dmarc = await evaluate_dmarc(read.authors, identifiers(spf, dkim), lookups)
     return Evaluation(spf, dkim, arc, dmarc, len(lookups.asked))
 
@@ -101,10 +100,5 @@ def _read(raw: bytes) -> _Read:
     return _Read(message, read_claims(message), read_chain(message), author_domains(message))
 
 
-def _judge(
-    read: _Read, dkim_keys: dict[str, KeySearch], arc_keys: dict[str, KeySearch], now: float
-) -> tuple[tuple[DkimResult, ...], ArcResult]:
-    return (
-        judge_all(read.message, read.claims, dkim_keys, now),
-        judge_chain(read.message, read.chain, arc_keys),
-    )
+def _judge(read: _Read, keys: dict[str, KeySearch], now: float) -> tuple[tuple[DkimResult, ...], ArcResult]:
+    return judge_all(read.message, read.claims, keys, now), judge_chain(read.message, read.chain, keys)

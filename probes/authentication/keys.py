@@ -5,6 +5,8 @@ Missing, revoked, unreadable and "could not look" stay four different things.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -124,6 +126,15 @@ async def find_key(name: str, resolver: Resolver) -> KeySearch:
     if answer.status is not DnsStatus.OK or not answer.records:
         return KeySearch(name, KeyState.MISSING, f"no key at {name} ({answer.status.value})")
     return _best(name, answer)
+
+
+async def find_all(names: Collection[str], resolver: Resolver) -> dict[str, KeySearch]:
+    """Looks for several keys at the same time; by name."""
+    if len(names) == 1:
+        (name,) = names
+        return {name: await find_key(name, resolver)}
+    found = await asyncio.gather(*(find_key(name, resolver) for name in names))
+    return {search.name: search for search in found}
 
 
 def _best(name: str, answer: DnsAnswer) -> KeySearch:
