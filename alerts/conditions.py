@@ -105,6 +105,7 @@ def _caused(draft: Draft, condition: Condition) -> Alert | None:
 
 def _same_subject(draft: Draft, condition: Condition) -> Alert | None:
     """The open alert about the same subject, or about the same senders' and begun a short while ago."""
+    at_zone: list[Alert] = []
     for alert in draft.open_alerts():
         held = draft.conditions_of(alert)
         if any(c.subject == condition.subject and c.kind is condition.kind for c in held):
@@ -113,7 +114,14 @@ def _same_subject(draft: Draft, condition: Condition) -> Alert | None:
         shared = any(set(c.senders) & set(condition.senders) for c in held)
         if near and shared and alert.scope.kind is ScopeKind.SUBJECT:
             return alert
-    return None
+        if near and alert.scope.kind is ScopeKind.SUBJECT and any(_same_zone(c, condition) for c in held):
+            at_zone.append(alert)
+    # The third subject at one zone within the hour: a range was listed, and that is one cause.
+    return at_zone[0] if len(at_zone) >= 2 or (at_zone and len(at_zone[0].members) >= 3) else None
+
+
+def _same_zone(one: Condition, other: Condition) -> bool:
+    return one.kind is other.kind is AlertKind.LISTED and one.item == other.item
 
 
 def _own_home(draft: Draft, condition: Condition) -> Alert | None:

@@ -58,10 +58,10 @@ def _hand_over(draft: Draft, claims: dict[str, str]) -> None:
 
 
 def forget_gone(draft: Draft) -> None:
-    """Takes routes that are no longer known out of the alerts."""
+    """Takes routes and conditions that are no longer known out of the alerts."""
     for alert in list(draft.alerts.values()):
         gone: dict[str, Member | None] = {
-            name: None for name, m in alert.members.items() if m.seed and m.sender and name not in draft.cells
+            name: None for name in alert.members if name not in draft.cells and name not in draft.conditions
         }
         if gone:
             draft.put(with_members(alert, gone))

@@ -7,7 +7,7 @@ can tell a store exactly which rows to write.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -165,14 +165,22 @@ def from_json(text: str) -> EngineState:
         raise DataError(f"engine state: {error}") from error
 
 
-def retain(state: EngineState, routes: frozenset[tuple[str, str]]) -> EngineState:
-    """Without the routes that are no longer configured; their alerts lose them at the next evaluation."""
+def retain(
+    state: EngineState, routes: frozenset[tuple[str, str]], keep: Callable[[Condition], bool] | None = None
+) -> EngineState:
+    """Without the routes and conditions that are no longer configured (after a reload).
+
+    routes: the (sender, seed) pairs that are; keep: whether a listing, record or own fault is (None: yes).
+    Their alerts lose them at the next evaluation, and resolve if nothing else is left.
+    """
     cells = {n: c for n, c in state.cells.items() if (c.sender, c.seed) in routes}
-    if len(cells) == len(state.cells):
+    conditions = {n: c for n, c in state.conditions.items() if keep is None or keep(c)}
+    if len(cells) == len(state.cells) and len(conditions) == len(state.conditions):
         return state
     return replace(
         state,
         cells=cells,
+        conditions=conditions,
         suspects=frozenset(n for n in state.suspects if n in cells),
         hot=frozenset(n for n in state.hot if n in cells),
         memo=Memo(),

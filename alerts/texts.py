@@ -108,7 +108,8 @@ def what(alert: Alert) -> str:
             sender, _, seed = name.partition("/")
             return f"Mail from sender {sender} to seed {seed} {does}"
         case ScopeKind.SUBJECT:
-            return f"{name} {does}"
+            others = len({k.split(" ")[1] for k in alert.members if k.count(" ") >= 2} - {alert.scope.name})
+            return f"{name}{f' (and {others} more)' if others else ''} {does}"
         case _:
             return f"The agent {_OWN[alert.kind].format(name=_own_name(alert))}"
 

@@ -1,0 +1,1 @@
+"""What delivers: Slack, PagerDuty, Alertmanager and signed webhooks natively, the rest through apprise."""

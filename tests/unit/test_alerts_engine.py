@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from alerts import codec
 from alerts import state as states
 from alerts.engine import acknowledge, evaluate
 from alerts.lifecycle import Alert, AlertState, Transition, TransitionKind
@@ -202,6 +203,15 @@ def test_a_listing_found_during_an_incident_is_attached_and_does_not_page() -> N
     assert fleet.only().code == "listed"
     assert [k for k, _ in fleet.told()[before:]] in ([], ["updated"])
     assert len({t.alert.key for t in fleet.seen if t.notify}) == 1
+
+
+def test_a_listed_range_is_not_a_page_for_each_address() -> None:
+    fleet = Fleet()
+    many = [replace(LISTED, subject=f"192.0.2.{i}", senders=(f"other-{i}",), at=fleet.now) for i in range(40)]
+    fleet.tell(*many)
+    fleet.tell(*many, after=3600)
+    assert len({t.alert.key for t in fleet.seen if t.notify and not t.alert.own}) <= 3
+    assert sum(len(a.members) for a in fleet.state.firing() if not a.own) == 40
 
 
 def test_another_senders_listing_is_not_the_cause() -> None:
@@ -430,8 +440,18 @@ def test_a_route_that_leaves_the_config_leaves_its_alert() -> None:
         fleet.round(failing(["app"]))
     kept = frozenset((s, d) for s in SENDERS[1:] for d, _ in SEEDS)
     fleet.state = states.retain(fleet.state, kept)
+    fleet.tell(replace(LISTED, at=fleet.now, senders=("shop",)))
+    assert fleet.told()[-2:] == [("resolved", "sender:app"), ("fired", "subject:192.0.2.1")]
+    fleet.state = states.retain(fleet.state, kept, lambda c: c.subject != "192.0.2.1")
     fleet.tell()
-    assert fleet.told()[-1] == ("resolved", "sender:app")
+    assert fleet.told()[-1] == ("resolved", "subject:192.0.2.1")
+
+
+def test_transitions_go_through_json() -> None:
+    fleet = Fleet()
+    for _ in range(3):
+        fleet.round(failing(["app"]), replace(LISTED, at=fleet.now))
+    assert [codec.from_json(Transition, codec.to_json(t)) for t in fleet.seen] == fleet.seen
 
 
 def test_observations_go_through_json() -> None:
