@@ -13,14 +13,15 @@ import structlog
 from aiohttp import web
 from prometheus_client.core import Metric
 
-from agent import schedule, states
+from agent import schedule
 from agent.blocklist_plan import zones_of
 from agent.config.alert_settings import alert_settings
 from agent.config.load import load
 from agent.config.models import Config
 from agent.hints import LocalHints
 from agent.holder import own_holder, surely_dead
-from agent.metrics import Metrics
+from agent.metrics import Metrics, states
+from agent.metrics.budget import SERIES_LIMIT, most_series
 from agent.runner.delivering import Delivering
 from agent.runner.evaluating import Evaluator
 from agent.runner.ledger import Ledger
@@ -104,9 +105,11 @@ class App:
         """Takes up what the last run left, and starts every room."""
         services, config = self.services, self.services.config
         services.metrics.add(self._states)
-        services.metrics.create_at_zero(config.senders, {s.provider for s in config.seeds.values()})
+        self._configure_metrics(config)
+        self.ledger.listen(lambda change: services.metrics.judged(change.after))
         await self.upkeep.compare_clocks()
         await self._take_up()
+        await self._load_routes(config)
         await self.evaluator.load()
         await self._sync_schedules(config)
         self.ledger.listen(lambda change: self.timer.expect(change.after.due_at))
@@ -221,6 +224,8 @@ class App:
                 log.error("the config was not loaded, the old one stays", error=str(error))
                 raise
             await self._swap(config, new)
+            with suppress(StoreError):  # what routes new to this config did before is shown, if it can be
+                await self._load_routes(config)
             metrics.reload_ok.set(1)
             metrics.reload_at.set(self.services.clock.wall())
 
@@ -243,7 +248,7 @@ class App:
         for setting in ("store", "listen", "name"):
             if getattr(old.agent, setting) != getattr(config.agent, setting):
                 log.warning("this setting needs a restart", setting=f"agent.{setting}")
-        self.services.metrics.create_at_zero(config.senders, {s.provider for s in config.seeds.values()})
+        self._configure_metrics(config)
         self.evaluator.configure(new.settings)
         self.delivering.configure(new.notifiers)
         await self.mailboxes.configure(config, new.access)
@@ -267,6 +272,19 @@ class App:
             wanted[SWEEP] = blocklists.every
         now = self.services.clock.wall()
         await self.services.database.write(lambda tx: _sync(tx, wanted, now))
+
+    def _configure_metrics(self, config: Config) -> None:
+        self.services.metrics.routes.configure(config.routes_resolved)
+        pairs = {(route.sender, config.seeds[route.seed].provider) for route in config.routes_resolved}
+        self.services.metrics.configure(pairs, config.alerts.receivers)
+        most = most_series(config)
+        if most > SERIES_LIMIT:
+            log.warning("this config may make more series than are good to scrape", series=most)
+
+    async def _load_routes(self, config: Config) -> None:
+        services = self.services
+        now, routes = services.clock.wall(), services.metrics.routes
+        await services.database.read(lambda conn: states.load(conn, config, routes, now))
 
     def _states(self) -> Iterable[Metric]:
         services = self.services
@@ -341,7 +359,7 @@ async def open_app(
             random=source,
             database=database,
             hints=LocalHints(database),
-            metrics=Metrics(),
+            metrics=Metrics(clock.wall),
             resolver=resolver_of(config, clock),
             tls=client_context,
             keys=keys,

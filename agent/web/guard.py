@@ -41,7 +41,8 @@ def guard(token: str | None, hosts: frozenset[str]) -> Callable[..., Awaitable[w
             status, text = refusal
             raise _refuse(status, text)
         response = await handler(request)
-        response.headers.update(SECURITY_HEADERS)
+        if not response.prepared:  # one that was streamed has set them itself
+            response.headers.update(SECURITY_HEADERS)
         return response
 
     return middleware

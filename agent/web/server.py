@@ -16,7 +16,7 @@ from agent.reports.status import read_status
 from agent.reports.why import read_why
 from agent.store.database import Database
 from agent.web import pages
-from agent.web.guard import guard
+from agent.web.guard import SECURITY_HEADERS, guard
 from probes.clock import Clock
 from probes.errors import ConfigError, DataError, StoreError
 
@@ -103,10 +103,18 @@ class _Api:
     def __init__(self, services: WebServices) -> None:
         self._services = services
 
-    async def metrics(self, _request: web.Request) -> web.Response:
-        # Rendering many series takes long: in a thread, so that the loop that times probes is not held up.
-        body = await asyncio.to_thread(self._services.metrics.render)
-        return web.Response(body=body, headers={"Content-Type": METRICS_TYPE})
+    async def metrics(self, request: web.Request) -> web.StreamResponse:
+        try:
+            pieces = await asyncio.to_thread(lambda: list(self._services.metrics.pieces()))
+        except StoreError as error:
+            return web.Response(text=f"the store cannot be read: {error}\n", status=503)
+        response = web.StreamResponse(headers={"Content-Type": METRICS_TYPE} | SECURITY_HEADERS)
+        response.content_length = sum(map(len, pieces))
+        await response.prepare(request)
+        for piece in pieces:
+            await response.write(piece)
+        await response.write_eof()
+        return response
 
     async def healthy(self, _request: web.Request) -> web.Response:
         return web.Response(text="mailcanary is healthy\n")

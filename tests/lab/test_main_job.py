@@ -129,7 +129,7 @@ async def test_held_then_released_is_late_once(lab: Lab, tmp_path: Path) -> None
         assert (late.placement, late.outcome, late.late) == (Placement.MISSING, Outcome.FAIL, True)
         assert stored(lab, late) == ["INBOX"]
         await asyncio.sleep(1.0)
-        counted = agent.app.services.metrics.late.labels("app", "dovecot")._value.get()
+        counted = agent.app.services.metrics.late.labels("app", "dovecot").value
         assert counted == 1
 
 

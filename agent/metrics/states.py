@@ -1,0 +1,96 @@
+"""The gauges that are read from the store at each scrape: few rows, whatever the history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+
+import sqlalchemy as sa
+from prometheus_client.core import GaugeMetricFamily, Metric
+from sqlalchemy.engine import Connection
+
+from agent.config.models import Config
+from agent.metrics import specs
+from agent.metrics.routes import STALE_ROUNDS, Routes, Verdict
+from agent.metrics.specs import Spec
+from agent.store import outbox, rows, verdicts
+from agent.store.tables import alerts, listings, zones
+from probes.outcome import Severity
+
+Rows = Iterable[tuple[tuple[str, ...], float]]
+
+
+def gauge(spec: Spec, samples: Rows) -> GaugeMetricFamily:
+    """A gauge family with its samples."""
+    family = GaugeMetricFamily(spec.full_name, spec.help, labels=spec.labels)
+    for values, value in samples:
+        family.add_metric(values, value)
+    return family
+
+
+def collect(conn: Connection, config: Config, now: float) -> Iterable[Metric]:
+    """Every family whose truth is in the store, the routes aside."""
+    yield from _parties(conn, config)
+    yield from _blocklists(conn, config)
+    yield gauge(specs.ALERTS_FIRING, _firing(conn))
+    waiting = outbox.backlog(conn)
+    receivers = sorted({*config.alerts.receivers, *waiting})
+    yield gauge(specs.NOTIFICATIONS_WAITING, (((name,), float(waiting.get(name, 0))) for name in receivers))
+    yield gauge(specs.PAUSED, [((), float(bool(rows.setting(conn, rows.PAUSED))))])
+    yield gauge(specs.ROUTES, [((), float(len(config.routes_resolved)))])
+    yield gauge(specs.TIME, [((), now)])
+    yield gauge(specs.STORE_BYTES, _size(conn))
+
+
+def _parties(conn: Connection, config: Config) -> Iterable[Metric]:
+    boxes, senders = rows.mailbox_rows(conn), rows.sender_rows(conn)
+    yield gauge(
+        specs.SEED_READABLE,
+        (((name,), float(box["readable"])) for name, box in boxes.items() if name in config.seeds),
+    )
+    yield gauge(specs.SEED_INFO, (((name, seed.provider), 1.0) for name, seed in config.seeds.items()))
+    yield gauge(
+        specs.SENDER_USABLE,
+        (((name,), float(row["usable"])) for name, row in senders.items() if name in config.senders),
+    )
+
+
+def _blocklists(conn: Connection, config: Config) -> Iterable[Metric]:
+    watched = config.blocklists is not None
+    listed = sa.select(listings.c.subject, listings.c.zone).where(listings.c.delisted_at.is_(None))
+    found = conn.execute(listed).tuples().all() if watched else []
+    yield gauge(specs.LISTED, (((subject, zone), 1.0) for subject, zone in found))
+    health = sa.select(zones.c.zone, zones.c.resolver, zones.c.healthy)
+    known = conn.execute(health).tuples().all() if watched else []
+    yield gauge(specs.ZONE_HEALTHY, (((zone, resolver), float(healthy)) for zone, resolver, healthy in known))
+
+
+def _firing(conn: Connection) -> list[tuple[tuple[str, ...], float]]:
+    query = sa.select(alerts.c.severity, sa.func.count()).where(alerts.c.status == "firing")
+    counts: dict[str, int] = dict(conn.execute(query.group_by(alerts.c.severity)).tuples().all())
+    return [((severity.value,), float(counts.get(severity.value, 0))) for severity in Severity]
+
+
+def _size(conn: Connection) -> list[tuple[tuple[str, ...], float]]:
+    if conn.dialect.name != "sqlite":
+        return []
+    pages = conn.exec_driver_sql("PRAGMA page_count").scalar_one()
+    return [((), float(pages * conn.exec_driver_sql("PRAGMA page_size").scalar_one()))]
+
+
+def load(conn: Connection, config: Config, routes: Routes, now: float) -> None:
+    """Fills the routes' gauges from what the store knows. Looks at recent canaries alone, and further back
+    only for routes that had no success lately."""
+    lives = (STALE_ROUNDS * route.every + route.deadline for route in config.routes_resolved)
+    reach = max(lives, default=0.0)
+    for verdict in map(_verdict, verdicts.verdicts_since(conn, now - reach)):
+        routes.note(verdict)
+    find = partial(verdicts.last_seen, conn)
+    for key in routes.without_success():
+        at = find(*key)
+        if at is not None:
+            routes.success(key, at)
+
+
+def _verdict(row: verdicts.VerdictRow) -> Verdict:
+    return Verdict(*row)

@@ -1,0 +1,178 @@
+"""The exposition is what prometheus_client would write, line for line; stale series go; odd mail adds none."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.parser import text_string_to_metric_families
+
+from agent.config.models import Route
+from agent.metrics import Metrics
+from agent.metrics.families import Histogram, Numbers, number
+from agent.metrics.routes import Verdict
+from agent.metrics.specs import Spec
+from probes.canary.state import Reply
+from probes.outcome import Outcome
+from tests.fakes.metrics import NOW, canary, fill
+
+
+def without_process(text: bytes) -> list[bytes]:
+    """Its lines, sorted; CPU, memory and the cost of a scrape move between two of them."""
+    moving = (b"process_", b"mailcanary_exposition_")
+    return sorted(line for line in text.splitlines() if not line.startswith(moving))
+
+
+def filled(senders: int = 5, seeds: int = 12) -> Metrics:
+    metrics = Metrics(lambda: NOW)
+    odd = ['quo"te', "back\\slash", "new\nline", "ünïcode"]
+    fill(metrics, [*(f"s{n}" for n in range(senders)), *odd], [f"t{n}" for n in range(seeds)])
+    return metrics
+
+
+def test_line_for_line_what_generate_latest_writes() -> None:
+    metrics = filled()
+    metrics.add(lambda: [GaugeMetricFamily("mailcanary_extra", 'a "help"\\ with\nall', value=1e9)])
+    ours = metrics.render()
+    assert without_process(ours) == without_process(generate_latest(metrics.registry()))
+    assert len(ours.splitlines()) > 500
+
+
+@given(st.dictionaries(st.text(max_size=8), st.floats(), max_size=5))
+def test_any_label_and_any_value(samples: dict[str, float]) -> None:
+    metrics = Metrics(lambda: NOW)
+    spec = Spec("odd", "gauge", ("z", "a"), "Help.", "")
+    family = Numbers(spec)
+    for label, value in samples.items():
+        family.labels(label, "x").set(value)
+    vars(metrics)["odd"] = family
+    assert without_process(metrics.render()) == without_process(generate_latest(metrics.registry()))
+
+
+@given(st.lists(st.floats(min_value=0, max_value=1e9), max_size=20))
+def test_histograms_count_what_is_at_most_the_bound(values: list[float]) -> None:
+    from prometheus_client import CollectorRegistry
+    from prometheus_client import Histogram as Theirs
+
+    buckets = (1.0, 5.0, 600.0, 1e7)
+    spec = Spec("h", "histogram", ("s",), "Help.", "", buckets)
+    ours = Histogram(spec)
+    registry = CollectorRegistry()
+    theirs = Theirs("mailcanary_h", "Help.", ["s"], buckets=buckets, registry=registry)
+    ours.labels("x"), theirs.labels("x")
+    for value in values:
+        ours.labels("x").observe(value)
+        theirs.labels("x").observe(value)
+    text = generate_latest(registry).decode().splitlines()
+    expected = [line for line in text if "_created" not in line]
+    assert sorted("".join(ours.text()).splitlines()) == sorted(expected)
+
+
+def test_a_line_follows_its_value() -> None:
+    family = Numbers(Spec("n", "counter", (), "Help.", ""))
+    for step in range(5):
+        assert f"mailcanary_n {number(float(step))}\n" in "".join(family.text())
+        family.inc()
+
+
+def test_the_parser_of_prometheus_client_reads_it_back() -> None:
+    metrics = filled()
+    read = {
+        (s.name, tuple(sorted(s.labels.items()))): s.value
+        for f in text_string_to_metric_families(metrics.render().decode())
+        for s in f.samples
+    }
+    labels = (("placement", "inbox"), ("provider", "gmail"), ("sender", 'quo"te'))
+    assert read["mailcanary_canaries_total", labels] == 1.0
+
+
+def test_a_route_that_is_silent_or_left_the_config_vanishes() -> None:
+    now = NOW
+    metrics = Metrics(lambda: now)
+    routes = [Route("s", "a", 900.0, 600.0, 3600.0), Route("s", "b", 900.0, 600.0, 3600.0)]
+    metrics.routes.configure(routes)
+    metrics.routes.note(Verdict("s", "a", Outcome.PASS, "", NOW, NOW + 2))
+    metrics.routes.note(Verdict("s", "b", Outcome.UNKNOWN, "made-up-by-a-server", NOW, None))
+    text = metrics.render().decode()
+    assert 'mailcanary_canary_outcome{seed="a",sender="s"} 1.0' in text
+    assert 'mailcanary_canary_unknown{reason="other",seed="b",sender="s"} 1.0' in text
+    now = NOW + 3 * 900 + 600
+    text = metrics.render().decode()
+    assert "mailcanary_canary_outcome{" not in text
+    assert "mailcanary_canary_unknown{" not in text
+    assert 'mailcanary_canary_last_success_timestamp_seconds{seed="a"' in text
+    metrics.routes.configure(routes[1:])
+    assert 'seed="a"' not in metrics.render().decode()
+
+
+def test_the_canary_sent_last_speaks_for_its_route() -> None:
+    metrics = Metrics(lambda: NOW)
+    metrics.routes.configure([Route("s", "a", 900.0, 600.0, 3600.0)])
+    metrics.routes.note(Verdict("s", "a", Outcome.PASS, "", NOW, NOW + 2))
+    metrics.routes.note(Verdict("s", "a", Outcome.FAIL, "missing", NOW - 900, None))
+    metrics.routes.note(Verdict("s", "gone", Outcome.FAIL, "missing", NOW, None))
+    text = metrics.render().decode()
+    assert 'mailcanary_canary_outcome{seed="a",sender="s"} 1.0' in text
+    assert "gone" not in text
+
+
+def test_counters_of_pairs_that_left_the_config_vanish_and_the_others_stay() -> None:
+    metrics = Metrics(lambda: NOW)
+    metrics.configure({("s", "gmail"), ("t", "gmail")})
+    metrics.settled(canary("s", "a", "gmail"))
+    metrics.configure({("s", "gmail"), ("s", "yahoo")})
+    text = metrics.render().decode()
+    assert 'mailcanary_canaries_total{placement="inbox",provider="gmail",sender="s"} 1.0' in text
+    assert 'mailcanary_canaries_total{placement="spam",provider="yahoo",sender="s"} 0.0' in text
+    assert 'sender="t"' not in text
+
+
+def test_a_negative_latency_is_never_counted() -> None:
+    metrics = Metrics(lambda: NOW)
+    metrics.settled(canary("s", "a", "gmail", latency=-1.0))
+    assert "mailcanary_canary_delivery_seconds_count{" not in metrics.render().decode()
+
+
+def test_hostile_mail_adds_no_series() -> None:
+    source = random.Random(1)
+    metrics = Metrics(lambda: NOW)
+    metrics.configure({("s", "gmail")})
+    metrics.routes.configure([Route("s", "a", 900.0, 600.0, 3600.0)])
+
+    def odd() -> str:
+        return "".join(chr(source.randrange(1, 0x2FF)) for _ in range(12))
+
+    def send(count: int) -> int:
+        for _ in range(count):
+            one = canary(
+                "s",
+                "a",
+                "gmail",
+                category=odd(),
+                folder=odd(),
+                reason=odd(),
+                outcome=Outcome.UNKNOWN,
+                verdicts={"spf": odd(), "dkim": "pass", "dmarc": odd(), odd(): "pass"},
+                stages={"connect": 0.1, odd(): 1.0},
+                reply=Reply(250, odd(), odd(), odd(), "accepted", odd()),
+            )
+            metrics.submitted(one)
+            metrics.settled(one)
+            metrics.judged(one)
+        return len(metrics.render().splitlines())
+
+    assert send(1) == send(10_000)
+
+
+def test_a_metric_at_its_limit_refuses_and_says_so() -> None:
+    metrics = Metrics(lambda: NOW)
+    metrics.configure({("s", "gmail")})
+    metrics.replies.limit = 3
+    for code in range(200, 599):
+        metrics.submitted(canary("s", "a", "gmail", reply=Reply(code, meaning="other"), stages={}))
+    text = metrics.render().decode()
+    assert text.count("mailcanary_smtp_replies_total{") == 3
+    assert 'mailcanary_series_refused_total{metric="smtp_replies_total"} 396.0' in text
