@@ -16,6 +16,9 @@ from probes.outcome import Evidence, Outcome, Placement
 RETRY_DELAYS = (60.0, 300.0, 600.0, 900.0, 1800.0)
 """Seconds before the second, third, ... attempt of a deferred canary; the last value repeats."""
 
+SUSPENDED = 5.0
+"""Seconds by which the wall clock must be ahead of the monotonic one to say that the machine slept."""
+
 Attempt = Literal["accepted", "deferred", "rejected", "unconfirmed", "unreachable"]
 
 
@@ -188,6 +191,8 @@ def arrived(canary: Canary, event: Arrival, now: Moment) -> Canary:
             verdicts=event.verdicts,
             evidence=(*canary.evidence, *event.evidence),
         )
+    if canary.state is State.CLOSED:
+        return canary
     if not canary.state.awaits_arrival:
         return _step(canary, duplicates=canary.duplicates + 1)
     return _settle(
@@ -209,11 +214,13 @@ def _latency(canary: Canary, event: Arrival) -> float | None:
     """Seconds from acceptance to arrival: when we saw it, or the provider's date where we looked late.
 
     INTERNALDATE has whole seconds and another clock, so it only ever moves the figure down, and only to
-    within what we know to be true: after acceptance, before the sighting. Never negative.
+    within what we know to be true: after acceptance, before the sighting. Never negative; None where the
+    machine slept in between, for the monotonic clock slept too.
     """
     start = canary.accepted or canary.created
     upper = event.seen.since(start)
-    if upper < 0:
+    suspended = (event.seen.wall - start.wall) - upper > SUSPENDED
+    if upper < 0 or suspended:
         return None
     if event.internal_date is None:
         return upper
