@@ -10,20 +10,30 @@ from dataclasses import dataclass, field
 
 from probes.blocklists.catalogue import Catalogue, Zone, shipped
 from probes.blocklists.check import Listing, check
+from probes.blocklists.query import domain_name
 from probes.blocklists.subjects import expand
 from probes.clock import Clock, SystemClock
 from probes.dns import Resolver
+from probes.http import Fetcher
 from probes.outcome import Evidence, Outcome, Result, combine
+from probes.records.survey import Survey, SurveyMeans, survey
 
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What a lookup probe may touch. resolver: without a cache; zones: those to ask, None for the enabled."""
+    """What a lookup probe may touch.
+
+    resolver: without a cache; zones: those to ask, None for the enabled; fetcher: for MTA-STS and BIMI, made
+    here when None (some milliseconds); selectors: DKIM selectors by domain; senders: sending addresses.
+    """
 
     resolver: Resolver
     clock: Clock = field(default_factory=SystemClock)
     catalogue: Catalogue = field(default_factory=shipped)
     zones: Sequence[Zone] | None = None
+    fetcher: Fetcher | None = None
+    selectors: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    senders: Sequence[str] = ()
 
 
 LookupProbe = Callable[[str, Means], Awaitable[Result]]
@@ -54,6 +64,17 @@ async def blocklist(target: str, means: Means) -> Result:
     )
 
 
+async def records(target: str, means: Means) -> Result:
+    """Are the records that this domain's mail depends on in order?
+
+    Raises ConfigError for a target that is no domain.
+    """
+    domain = domain_name(target)
+    fetcher = means.fetcher or Fetcher(means.resolver, means.clock)
+    what = Survey(domain, means.selectors.get(domain, ()), means.senders)
+    return await survey(what, SurveyMeans(means.resolver, fetcher, means.clock))
+
+
 def _summary(found: Sequence[Listing]) -> str:
     listed = sorted({item.zone for item in found if item.listed})
     unknown = sum(item.listed is None for item in found)
@@ -82,4 +103,5 @@ def _row(item: Listing) -> dict[str, object]:
 
 PROBES: Mapping[str, LookupProbe] = {
     "blocklist": blocklist,
+    "records": records,
 }

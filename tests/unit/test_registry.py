@@ -23,5 +23,7 @@ async def test_blocklist_gives_one_result() -> None:
     assert bad.evidence[0].text == "192.0.2.1 in bl.example: listed [127.0.0.2] spam"
     good = await PROBES["blocklist"]("192.0.2.2", means)
     assert (good.outcome, good.reason) == (Outcome.PASS, "not-listed")
+    empty = await PROBES["records"]("a.example", means)
+    assert (empty.outcome, empty.reason, empty.target) == (Outcome.FAIL, "faults", "a.example")
     none = await PROBES["blocklist"]("192.0.2.2", Means(resolver, FakeClock(), zones=[]))
     assert (none.outcome, none.reason) == (Outcome.UNKNOWN, "unknown")
