@@ -14,7 +14,7 @@ from probes.authentication.dmarc_policy import (
     TreeWalkRule,
 )
 from probes.authentication.domains import load_suffixes, normal_domain
-from probes.authentication.spf import SpfResult
+from probes.authentication.spf_result import SpfResult
 from probes.dns import Resolver
 
 _MILDER = {"reject": "quarantine", "quarantine": "none", "none": "none"}

@@ -14,7 +14,8 @@ from probes.authentication.dmarc import DmarcResult, evaluate_dmarc, identifiers
 from probes.authentication.keys import KeySearch, find_all
 from probes.authentication.lookups import TOTAL_SECONDS, Lookups
 from probes.authentication.message import Message
-from probes.authentication.spf import SpfResult, check_spf
+from probes.authentication.spf import check_spf
+from probes.authentication.spf_result import SpfResult
 from probes.dns import Resolver
 
 #: Messages of more octets are read and hashed in a thread, so that the loop never waits for them.

@@ -11,8 +11,9 @@ from typing import Any
 
 import yaml
 
-from probes.authentication.spf import SpfLimits, check_host, check_spf, macro_values
+from probes.authentication.spf import check_host, check_spf, macro_values
 from probes.authentication.spf_macro import read_macro
+from probes.authentication.spf_result import SpfLimits
 from tests.conformance.row import Row
 from tests.conformance.zones import recorded_zone, suite_zone
 

@@ -11,7 +11,7 @@ from probes.authentication.dmarc_policy import TreeWalkRule, walk_names
 from probes.authentication.dmarc_record import parse_dmarc
 from probes.authentication.domains import registrable
 from probes.authentication.message import Message
-from probes.authentication.spf import SpfResult
+from probes.authentication.spf_result import SpfResult
 from probes.dns import DnsStatus, StaticResolver
 
 NOTHING = Identifiers()

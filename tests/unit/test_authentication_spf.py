@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from probes.authentication.spf import SpfLimits, SpfResult, check_spf
+from probes.authentication.spf import check_spf
 from probes.authentication.spf_macro import MacroError, read_domain_spec, read_macro
 from probes.authentication.spf_record import SpfSyntaxError, parse_record
+from probes.authentication.spf_result import SpfLimits, SpfResult
 from probes.dns import DnsStatus, StaticResolver
 
 Zone = dict[tuple[str, str], list[str] | DnsStatus]
