@@ -10,10 +10,10 @@ from probes.mailbox.burst import Burst
 from probes.mailbox.model import Expectation
 from probes.mailbox.presets import Preset
 
-PROVE: Final = 40.0
-"""Seconds between proofs of life; with a command's deadline of at most PROOF_TIMEOUT it makes less than
-60."""
-PROOF_TIMEOUT: Final = 15.0
+PROVE: Final = 44.0
+"""Seconds between proofs of life; with the deadline of a proof or a command it makes less than 60 (G5)."""
+PROOF_TIMEOUT: Final = 12.0
+COMMAND_TIMEOUT: Final = 15.0
 SLOW_POLL: Final = 300.0
 """Seconds between looks at junk while nothing is expected."""
 RESCAN: Final = 15.0

@@ -146,7 +146,7 @@ class ImapSession:
             raise protocol.fault
         plain = cast(asyncio.Transport, protocol.transport)
         plain.pause_reading()
-        protocol.capabilities = set()
+        protocol.capabilities = frozenset()
         protocol.sealed = False
         pipe = self._pipe()
         plain.set_protocol(pipe)
@@ -158,8 +158,6 @@ class ImapSession:
         protocol = self._protocol
         if not protocol.capabilities:
             await protocol.command("CAPABILITY", timeout=self._timeout)
-        before = protocol.capabilities
-        protocol.capabilities = set(before)
         await log_in(protocol, self.access)
         # A server may tell other capabilities now (iCloud does): ask, whatever it said before
         await protocol.command("CAPABILITY", timeout=self._timeout)
@@ -264,6 +262,10 @@ class ImapSession:
     async def idle(self) -> None:
         """Starts IDLE in the selected folder."""
         await self._protocol.begin_idle(self._timeout)
+
+    def renew_idle(self, timeout: float) -> None:
+        """Proves, without waiting, that the idle connection is alive; the session is over where it is not."""
+        self._protocol.renew_idle(timeout)
 
     async def done(self) -> None:
         """Ends IDLE."""

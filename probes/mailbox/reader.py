@@ -18,7 +18,7 @@ from typing import Final
 from probes.clock import Clock
 from probes.errors import LoginRefused, MailboxUnavailable, MailcanaryError
 from probes.mailbox.access import MailboxAccess, Password
-from probes.mailbox.agenda import INBOX, PROOF_TIMEOUT, Agenda, Do
+from probes.mailbox.agenda import COMMAND_TIMEOUT, INBOX, PROOF_TIMEOUT, Agenda, Do
 from probes.mailbox.burst import Burst
 from probes.mailbox.folders import FolderMap, find_folders
 from probes.mailbox.imap import Dialer, ImapSession, dial
@@ -63,7 +63,7 @@ class MailboxReader:
         rnd: Callable[[], float] = random.random,
         dialer: Dialer = dial,
     ) -> None:
-        self._access = replace(access, timeout=min(access.timeout, PROOF_TIMEOUT))
+        self._access = replace(access, timeout=min(access.timeout, COMMAND_TIMEOUT))
         self._owner = owner
         self._clock = clock
         self._preset = preset
@@ -208,6 +208,10 @@ class MailboxReader:
             else:
                 await self._rest(wait)
             return
+        if session.idling and what is Do.PROVE:
+            session.renew_idle(min(self._access.timeout, PROOF_TIMEOUT))
+            agenda.proved = now
+            return
         if session.idling:
             await session.done()
         elif what is Do.PROVE:
@@ -333,6 +337,10 @@ class MailboxReader:
         self._state = ReaderState(readable, reason, detail, self._clock.wall())
         with suppress(MailcanaryError):  # the store may be what fails; a later state is told again
             await self._owner.on_state(self._state)
+
+    def _alarm(self, timer: asyncio.Future[None]) -> None:
+        if not timer.cancelled():  # a timer that was not needed must not wake the next rest
+            self._wake.set()
 
     async def _rest(self, seconds: float) -> None:
         """Waits until woken, at most so long."""

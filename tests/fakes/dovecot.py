@@ -35,11 +35,15 @@ auth_failure_delay = 0
 auth_mechanisms = plain login xoauth2 oauthbearer
 disable_plaintext_auth = yes
 mail_max_userip_connections = 50
+imap_idle_notify_interval = 2 mins
 ssl = yes
 ssl_cert = <{root}/cert.pem
 ssl_key = <{root}/key.pem
+default_client_limit = 8000
 service imap-login {{
   chroot =
+  service_count = 0
+  process_limit = 4
   inet_listener imap {{
     port = {port}
   }}
@@ -54,7 +58,8 @@ service anvil {{
   }}
 }}
 service imap {{
-  process_limit = 200
+  process_limit = 2000
+  client_limit = 1
 }}
 service stats {{
   chroot =
@@ -110,13 +115,13 @@ class Dovecot:
     port: int
     tls_port: int
     tokens: dict[str, str] = field(default_factory=dict)
-    users: list[str] = field(default_factory=lambda: [f"user{number}" for number in range(60)])
+    users: list[str] = field(default_factory=list)
 
     def client_tls(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=str(self.root / "cert.pem"))
 
     def add_user(self) -> str:
-        """A user nobody has used yet; all are in the file from the start, since Dovecot may miss a change of it
+        """A user nobody has used yet; all are in the file from the start: Dovecot may miss a change of it
         within the same second."""
         return self.users.pop()
 
@@ -144,7 +149,7 @@ class Dovecot:
 UID, GID = (65534, 65534) if os.getuid() == 0 else (os.getuid(), os.getgid())
 
 
-def _make_certificate(root: Path) -> None:
+def make_certificate(root: Path) -> None:
     names = "subjectAltName=DNS:localhost,IP:127.0.0.1"
     key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes".split()
     subject = f"-days 30 -subj /CN=localhost -addext {names}".split()
@@ -154,10 +159,10 @@ def _make_certificate(root: Path) -> None:
 
 
 @contextmanager
-def running(root: Path) -> Iterator[Dovecot]:
-    """Starts Dovecot below `root` and stops it at the end."""
+def running(root: Path, users: int = 60) -> Iterator[Dovecot]:
+    """Starts Dovecot below `root` with so many users, and stops it at the end."""
     assert shutil.which("dovecot"), "Debian's dovecot-imapd is needed"
-    server = Dovecot(root, free_port(), free_port())
+    server = Dovecot(root, free_port(), free_port(), users=[f"user{number}" for number in range(users)])
     for part in ("run", "state", "home"):
         (root / part).mkdir()
     for folder in (root, *list(root.parents)[:3]):
@@ -168,7 +173,7 @@ def running(root: Path) -> Iterator[Dovecot]:
     for name in server.users:
         (root / "home" / name).mkdir()
         os.chown(root / "home" / name, UID, GID)
-    _make_certificate(root)
+    make_certificate(root)
     introspection = _introspection(server.tokens)
     (root / "oauth2.conf").write_text(OAUTH2.format(port=introspection.server_address[1]))
     (root / "dovecot.conf").write_text(
