@@ -21,6 +21,15 @@ EXPLANATION_CAP = 1000
 SENDER_CAP = 1000
 
 
+class _Stop(Exception):
+    """Ends the whole evaluation with a result."""
+
+    def __init__(self, result: str, detail: str) -> None:
+        super().__init__(detail)
+        self.result = result
+        self.detail = detail
+
+
 async def check_spf(
     ip: str | None,
     mail_from: str | None,

@@ -72,12 +72,3 @@ class SpfResult:
             "explanation": self.explanation,
             "tree": self.tree.to_json() if self.tree else None,
         }
-
-
-class _Stop(Exception):
-    """Ends the whole evaluation with a result."""
-
-    def __init__(self, result: str, detail: str) -> None:
-        super().__init__(detail)
-        self.result = result
-        self.detail = detail
