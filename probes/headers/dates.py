@@ -48,12 +48,19 @@ def parse_time(text: str) -> float | None:
     """
     usual = _USUAL.match(text)
     if usual is not None:
-        day, month, year, hour, minute, second, fraction, zone = usual.groups()
-        midnight = _midnight(day, month, year)
-        if midnight is not None and hour < "25" and minute < "60" and second < "61":
-            whole = midnight + int(hour) * 3600 + int(minute) * 60 + int(second) - _east(zone)
-            return whole + float(fraction) if fraction else float(whole)
+        whole = epoch(*usual.group(1, 2, 3, 4, 5, 6, 8))
+        if whole is not None:
+            return whole + float(usual[7]) if usual[7] else whole
     return _unusual(text[:_MAX_TEXT])
+
+
+def epoch(day: str, month: str, year: str, hour: str, minute: str, second: str, zone: str) -> float | None:
+    """Seconds since the epoch of a time in the usual pieces ("21", "Nov", "2026", "08", "15", "30",
+    "-0800"), two digits for hour, minute and second; None where there is no such time."""
+    midnight = _midnight(day, month, year)
+    if midnight is None or hour > "24" or minute > "59" or second > "60":
+        return None
+    return float(midnight + int(hour) * 3600 + int(minute) * 60 + int(second) - _east(zone))
 
 
 @lru_cache(512)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from probes.headers.dates import parse_time
+from probes.headers.dates import epoch, parse_time
 from probes.headers.scan import unfold
 
 MAX_TEXT = 8 * 1024
@@ -25,7 +25,8 @@ _NOTE = r"(?: \((?:[^()]++|\([^()]*+\))*+\))*+"
 _USUAL = re.compile(
     rf"(?:from (\S++)({_NOTE}) )?by ([^\s(),;<>]++)({_NOTE})"
     rf"(?: with ([A-Za-z0-9]++(?: SMTP Server)?){_NOTE})?(?: id ([^\s;]++))?(?: via ([\w. -]++))?"
-    rf"(?: for <?([^\s;<>]++)>?)?{_NOTE} ?;"
+    rf"(?: for <?([^\s;<>]++)>?)?{_NOTE} ?; (?:[A-Z][a-z][a-z], )?(\d\d?) ([A-Z][a-z][a-z]) (\d{{4}})"
+    r" (\d\d):(\d\d):(\d\d) ([+-]\d{4})(?: \([A-Z]{1,5}\))?$"
 )
 _PEER = re.compile(r" \((?:([\w.-]++) )?\[(?:IPv6:)?(?<!HELO \[)([0-9A-Fa-f.:]++)\]\)")
 _TLS_USUAL = re.compile(r"TLSv?(\d)[._](\d)(?: with|,)? cipher[ =]([\w-]++)")
@@ -121,7 +122,7 @@ def parse_received(raw: bytes | str) -> Hop:
 
 def _usual(text: str, found: re.Match[str]) -> Hop | None:
     """The order of clauses that Postfix, Sendmail, Google and Microsoft keep to, at a third of the cost."""
-    name, comment, by, by_comment, protocol, id_, via, recipient = found.groups()
+    name, comment, by, by_comment, protocol, id_, via, recipient, *time = found.groups()
     helo = rdns = ip = None
     if name is not None:
         peer = _PEER.match(comment)
@@ -140,8 +141,7 @@ def _usual(text: str, found: re.Match[str]) -> Hop | None:
             version, cipher = _tls(text)
         else:
             version, cipher = f"TLS{tls[1]}.{tls[2]}", tls[3]
-    tail = text[found.end() :]
-    stamp = parse_time(tail) if len(tail) < 48 else None
+    stamp = epoch(*time)
     if stamp is None or (id_ is not None and id_[0] == "<"):
         return None
     envelope = _ENVELOPE.search(text) if "nvelope-" in text else None

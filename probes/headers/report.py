@@ -96,9 +96,17 @@ class HeaderReport:
 
     @cached_property
     def verdict(self) -> ProviderVerdict | None:
-        """What the provider's filter said, from fields that only it can have written. Where there is no
-        border (a fragment of a header) all are read, and the verdict says that it is not trusted."""
-        return decode_verdicts(self._verdict_fields())
+        """What the provider's filter said. Fields that the message may have brought along (many filters
+        append theirs at the bottom) are read where no trusted one of that name is there: the verdict then
+        says that it is not trusted, and tells no placement unless there is no border at all (a fragment of a
+        header)."""
+        fields = list(self._verdict_fields())
+        known = {item.name for item in fields if item.trusted}
+        found = decode_verdicts(item for item in fields if item.trusted or item.name not in known)
+        if found is not None and not found.trusted and self.block.border is not None:
+            placed = decode_verdicts(item for item in fields if item.trusted)
+            found.placement = placed.placement if placed is not None else None
+        return found
 
     def _verdict_fields(self) -> Iterable[VerdictField]:
         anywhere = self.trust.verdicts_anywhere

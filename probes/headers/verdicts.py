@@ -21,7 +21,7 @@ MAX_RULES = 300
 _NUMBER = re.compile(r"[-+]?\d{1,6}(?:\.\d{1,6})?")
 _SA_SCORE = re.compile(r"\b(?:score|hits)=([-+]?\d{1,6}(?:\.\d{1,6})?)", re.IGNORECASE)
 _SA_REQUIRED = re.compile(r"\b(?:required|tagged_above|KILL_LEVEL)=([-+]?\d{1,6}(?:\.\d{1,6})?)")
-_SA_TESTS = re.compile(r"\btests=\[?([^\]\s][^\]]{0,8000}?)(?=\]|\s+\w+=|\s*$)")
+_SA_TESTS = re.compile(r"\btests=\[?([^\]\s][^\]]{0,8000}?)(?=\]|\s+[a-z][a-z_-]*=|\s*$)")
 _SA_TEST = re.compile(r"([A-Za-z][A-Za-z0-9_]{2,80})(?:=([-+]?\d{1,4}(?:\.\d{1,4})?))?")
 _SA_LINE = re.compile(r"(?:^|\s)\*?\s*([-+]?\d{1,3}\.\d{1,4}) ([A-Z][A-Z0-9_]{2,80})\b")
 _HIT = re.compile(r"([A-Z][A-Z0-9_]{2,80}) ([-+]?\d{1,4}(?:\.\d{1,4})?)")

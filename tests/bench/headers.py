@@ -1,4 +1,4 @@
-"""Header reading beside the standard library's, in turn, in one process: trust the ratios, not the figures."""
+"""Header reading beside the standard library's, in turn: trust the ratios, not the figures."""
 
 from __future__ import annotations
 
@@ -7,25 +7,13 @@ import email.policy
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from probes.headers.report import read_headers
 from probes.headers.trust import TrustRule
+from tests.bench.row import BenchRow
 
 RULE = TrustRule(("mx.google.com",), ("mx.google.com",), below_border=2)
 ROUNDS = 7
-
-
-@dataclass(frozen=True)
-class BenchRow:
-    """One line of the table. figure: ours, with its unit; goal: what it is measured against; ratio: ours to the
-    peer, more is better; met: whether the goal is reached."""
-
-    name: str
-    figure: str
-    goal: str
-    ratio: float
-    met: bool
 
 
 def sample(size: int = 12_288) -> bytes:
@@ -41,6 +29,9 @@ def sample(size: int = 12_288) -> bytes:
     )
     lines = [
         "Delivered-To: seed@gmail.example\r\n",
+        "X-Google-Smtp-Source: AGHT+IE" + "q7Zb0mYv" * 9 + "\r\n",
+        "X-Received: by 2002:a05:7010:e90e:b0:3c5:1d6a:2f30 with SMTP id w14mr1;\r\n"
+        "        Sat, 21 Nov 2026 08:15:30 -0800 (PST)\r\n",
         "Received: by 2002:a05:7010:e90e:b0:3c5:1d6a:2f30 with SMTP id w14csp1;\r\n"
         "        Sat, 21 Nov 2026 08:15:31 -0800 (PST)\r\n",
         f"ARC-Seal: i=1; a=rsa-sha256; t=1795277731; cv=none; d=google.com; s=arc-20260605; b={blob}\r\n",
@@ -53,28 +44,33 @@ def sample(size: int = 12_288) -> bytes:
         "        for <seed@gmail.example>\r\n"
         "        (version=TLS1_3 cipher=TLS_AES_256_GCM_SHA384 bits=256/256);\r\n"
         "        Sat, 21 Nov 2026 08:15:30 -0800 (PST)\r\n",
-        "Received-SPF: pass (google.com: domain of bounce@acme.example designates 192.0.2.7 as permitted sender)"
-        " client-ip=192.0.2.7;\r\n",
+        "Received-SPF: pass (google.com: domain of bounce@acme.example designates 192.0.2.7 as permitted"
+        " sender) client-ip=192.0.2.7;\r\n",
         "Authentication-Results: mx.google.com;\r\n" + results,
     ]
-    for hop in range(4):
-        lines.append(
-            f"Received: from host{hop}.acme.example (host{hop}.acme.example [198.51.100.{hop + 1}])\r\n"
-            "\t(using TLSv1.3 with cipher TLS_AES_256_GCM_SHA384 (256/256 bits))\r\n"
-            f"\tby host{hop + 1}.acme.example (Postfix) with ESMTPS id 4XyZ{hop}0kTz\r\n"
-            f"\tfor <seed@gmail.example>; Sat, 21 Nov 2026 16:15:2{hop} +0000 (UTC)\r\n"
-        )
-    for domain in ("acme.example", "relay.example"):
-        lines.append(
-            f"DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/relaxed; d={domain}; s=s1;\r\n"
-            f"\th=from:to:subject:date:message-id; bh=8mRVn9kXb0Pz4Y=; b={blob}\r\n"
-        )
+    lines += [
+        f"Received: from host{hop}.acme.example (host{hop}.acme.example [198.51.100.{hop + 1}])\r\n"
+        "\t(using TLSv1.3 with cipher TLS_AES_256_GCM_SHA384 (256/256 bits))\r\n"
+        f"\tby host{hop + 1}.acme.example (Postfix) with ESMTPS id 4XyZ{hop}0kTz\r\n"
+        f"\tfor <seed@gmail.example>; Sat, 21 Nov 2026 16:15:2{hop} +0000 (UTC)\r\n"
+        for hop in range(4)
+    ]
+    lines += [
+        f"DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/relaxed; d={domain}; s=s1;\r\n"
+        f"\th=from:to:subject:date:message-id; bh=8mRVn9kXb0Pz4Y=; b={blob}\r\n"
+        for domain in ("acme.example", "relay.example")
+    ]
     lines += [
         "From: Acme <noreply@acme.example>\r\n",
         "To: <seed@gmail.example>\r\n",
         "Subject: [mc2abcdefghijklmnop] Your receipt\r\n",
         "Date: Sat, 21 Nov 2026 16:15:19 +0000\r\n",
         "Message-ID: <179527@acme.example>\r\n",
+        "Reply-To: Acme <help@acme.example>\r\n",
+        "List-Unsubscribe: <https://acme.example/u/179527>, <mailto:u-179527@acme.example>\r\n",
+        "List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n",
+        "Feedback-ID: 179527:receipt:acme\r\n",
+        "X-Mailer: acme-mailer 4.1\r\n",
         "MIME-Version: 1.0\r\n",
         "Content-Type: text/plain; charset=utf-8\r\n",
         "\r\n",
@@ -90,11 +86,15 @@ def rows() -> list[BenchRow]:
     default = lambda: email.message_from_bytes(message, policy=email.policy.default).items()  # noqa: E731
     compat = lambda: email.message_from_bytes(message).items()  # noqa: E731
     rates = _rates([(ours, 400), (default, 20), (compat, 400)])
-    slow, plain = rates[0] / rates[1], rates[0] / rates[2]
     return [
-        BenchRow("headers against policy.default", f"{rates[0]:,.0f}/s", ">= 20x", slow, slow >= 20),
-        BenchRow("headers against compat32, read only", f"{rates[0]:,.0f}/s", ">= 1x", plain, plain >= 1),
+        _row("headers of a 12 KB message, all parsed", rates[0], rates[1], "email.policy.default", 20.0),
+        _row("headers of a 12 KB message, all parsed", rates[0], rates[2], "compat32, read only", 1.0),
     ]
+
+
+def _row(name: str, ours: float, theirs: float, peer: str, goal: float) -> BenchRow:
+    ratio = ours / theirs
+    return BenchRow(name, ours, "messages/s", theirs, peer, ratio, goal, ratio >= goal)
 
 
 def _rates(work: list[tuple[Callable[[], object], int]]) -> list[float]:
@@ -110,5 +110,5 @@ def _rates(work: list[tuple[Callable[[], object], int]]) -> list[float]:
 
 
 if __name__ == "__main__":
-    for row in rows():
-        print(f"{row.name:40} {row.figure:>12}  {row.ratio:6.1f}x  goal {row.goal}  {'met' if row.met else 'MISSED'}")
+    for one in rows():
+        print(one)

@@ -44,7 +44,8 @@ def hop(by: str, frm: str = BAD, how: str = "ESMTPS") -> str:
 
 def verdict(authserv_id: str) -> str:
     return (
-        f"Authentication-Results: {authserv_id}{';' if authserv_id else ''} spf=fail smtp.mailfrom=bad.example;"
+        f"Authentication-Results: {authserv_id}{';' if authserv_id else ''}"
+        " spf=fail smtp.mailfrom=bad.example;"
         " dkim=none; dmarc=fail (p=REJECT) header.from=bank.example"
     )
 
@@ -216,7 +217,8 @@ def test_one_that_contradicts_itself_is_ambiguous() -> None:
 
 def test_a_quoted_local_part_cannot_end_the_providers_comment() -> None:
     own = (
-        'Authentication-Results: mx.own.example; spf=fail (domain of "a) ; dmarc=pass header.from=bank.example ('
+        'Authentication-Results: mx.own.example; spf=fail (domain of "a) ;'
+        " dmarc=pass header.from=bank.example ("
         '"@bad.example does not designate 192.0.2.66) smtp.mailfrom=bad.example'
     )
     report = read_headers("\r\n".join([own, hop("mx.own.example"), "", ""]).encode(), OWN)
