@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from tempfile import TemporaryDirectory
 from typing import Protocol
 
 import pytest
+import sqlalchemy as sa
 
+from agent.store.database import Database
+from agent.store.outbox import SqlOutbox, add
+from agent.store.schema import open_store
+from agent.store.tables import alerts
 from alerts.memory import MemoryOutbox
 from alerts.notification import Action, Notification, Section
 from alerts.outbox import OutboxStore
@@ -44,7 +50,34 @@ async def _memory() -> AsyncIterator[Room]:
     yield MemoryRoom()
 
 
-STORES: dict[str, Callable[[], AbstractAsyncContextManager[Room]]] = {"memory": _memory}
+class SqlRoom:
+    """The agent's own."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.store = SqlOutbox(database)
+
+    async def add(self, *notifications: Notification) -> None:
+        await self._database.write(lambda tx: add(tx.conn, notifications, NOW))
+
+    async def open(self, dedup_key: str) -> None:
+        row = {"key": dedup_key, "status": "firing", "severity": "error", "title": "", "body": {}}
+        await self._database.write(
+            lambda tx: tx.conn.execute(sa.insert(alerts).values(**row, since=NOW, updated_at=NOW)) and None
+        )
+
+
+@asynccontextmanager
+async def _sql() -> AsyncIterator[Room]:
+    with TemporaryDirectory() as folder:
+        database = open_store(f"sqlite:///{folder}/store.db")
+        try:
+            yield SqlRoom(database)
+        finally:
+            database.close()
+
+
+STORES: dict[str, Callable[[], AbstractAsyncContextManager[Room]]] = {"memory": _memory, "sqlite": _sql}
 
 
 @pytest.fixture(params=list(STORES))

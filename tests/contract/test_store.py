@@ -1,0 +1,317 @@
+"""What the store promises: nothing unless durable, nothing twice, nothing by one who has lost the right."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import stat
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+
+from agent.store import canaries, leases, retention, rows, schema
+from agent.store.database import Database, Hint, Tx
+from agent.store.schema import open_store
+from agent.store.tables import metadata, outbox, schedules, sightings
+from probes.canary.state import Canary, Moment, Reply, State
+from probes.errors import MailcanaryError, SchemaMismatch, StaleWrite, StoreError
+from probes.outcome import Evidence, Outcome, Placement
+
+NOW = 1_800_000_000.0
+DAY = 86_400.0
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/folder/mailcanary.db"
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[Database]:
+    database = open_store(url)
+    yield database
+    database.close()
+
+
+def canary(name: str = "c1", **changes: object) -> Canary:
+    made = Canary(
+        *(name, f"token-{name}", f"<{name}@example.org>", "app", "box", "dovecot", "round"),
+        created=Moment(NOW, 1_000.0, "boot"),
+        deadline=600.0,
+        late_after=3_600.0,
+        due_at=NOW + 600.0,
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+FULL = canary(
+    "full",
+    state=State.SETTLED,
+    accepted=Moment(NOW + 1, 1_001.0, "boot"),
+    reply=Reply(250, "2.0.0", "ok", "data", "accepted", "nothing"),
+    stages={"connect": 0.01, "data": 0.2},
+    placement=Placement.INBOX,
+    outcome=Outcome.PASS,
+    reason="",
+    settled_at=NOW + 3,
+    seen_at=NOW + 2,
+    latency=1.25,
+    folder="INBOX",
+    verdicts={"spf": "pass"},
+    evidence=(Evidence("smtp", "said", NOW),),
+)
+
+
+def keep(tx: Tx, wanted: Canary) -> None:
+    """Inserts the intent and moves it to what is wanted, as the agent does."""
+    first = canary(wanted.id, created=wanted.created)
+    canaries.insert(tx, first)
+    tx.flush()
+    canaries.save(tx, replace(wanted, version=2), first)
+
+
+# --- rows ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_canary_comes_back_as_it_was(store: Database) -> None:
+    await store.write(lambda tx: canaries.insert(tx, canary()))
+    assert await store.read(lambda conn: canaries.get(conn, "c1")) == canary()
+    await store.write(lambda tx: keep(tx, FULL))
+    assert await store.read(lambda conn: canaries.get(conn, "full")) == replace(FULL, version=2)
+
+
+async def test_a_stale_write_is_refused(store: Database) -> None:
+    first = canary()
+    await store.write(lambda tx: canaries.insert(tx, first))
+    moved = replace(first, version=2, state=State.SENT)
+    await store.write(lambda tx: canaries.save(tx, moved, first))
+    with pytest.raises(StaleWrite):
+        await store.write(lambda tx: canaries.save(tx, replace(first, version=2, state=State.CLOSED), first))
+    found = await store.read(lambda conn: canaries.get(conn, "c1"))
+    assert found is not None
+    assert (found.state, found.version) == (State.SENT, 2)
+
+
+async def test_a_token_belongs_to_one_canary(store: Database) -> None:
+    await store.write(lambda tx: canaries.insert(tx, canary("c1", token="same")))
+    with pytest.raises(StoreError):
+        await store.write(lambda tx: canaries.insert(tx, canary("c2", token="same")))
+
+
+async def test_a_schedule_runs_once(store: Database) -> None:
+    await store.write(lambda tx: rows.put_schedule(tx.conn, "canary:a/b", NOW))
+    row = await store.read(lambda conn: rows.schedule_row(conn, "canary:a/b"))
+    assert row is not None
+    claims = [await store.write(lambda tx: rows.move_schedule(tx.conn, row, NOW + 60, NOW)) for _ in range(2)]
+    assert claims == [True, False]
+
+
+async def test_a_jump_of_the_clock_moves_what_lies_ahead(store: Database) -> None:
+    def fill(tx: Tx) -> None:
+        keep(tx, canary(retry_at=NOW + 5))
+        rows.put_schedule(tx.conn, "canary:a/b", NOW + 9)
+        rows.set_pace(tx.conn, "provider/x", NOW + 1)
+
+    await store.write(fill)
+    await store.write(lambda tx: rows.shift_times(tx.conn, -3_600.0))
+    found = await store.read(lambda conn: canaries.get(conn, "c1"))
+    assert found is not None
+    assert (found.due_at, found.retry_at) == (NOW + 600 - 3_600, NOW + 5 - 3_600)
+    assert await store.read(rows.next_schedule) == NOW + 9 - 3_600
+    assert await store.read(lambda conn: rows.pace(conn, "provider/x")) == NOW + 1 - 3_600
+
+
+# --- transactions -------------------------------------------------------------------------------------------
+
+
+async def test_what_was_awaited_is_on_disk(store: Database, url: str) -> None:
+    await store.write(lambda tx: canaries.insert(tx, canary()))
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as other:
+        assert other.execute("select count(*) from canaries").fetchone() == (1,)
+        assert other.execute("pragma journal_mode").fetchone() == ("wal",)
+    pragma = await store.read(lambda conn: conn.exec_driver_sql("pragma synchronous").scalar())
+    assert pragma == 2, "FULL: every commit is synced"
+
+
+async def test_of_those_that_share_a_commit_one_that_fails_fails_alone(
+    store: Database,
+) -> None:
+    def fail(tx: Tx) -> None:
+        canaries.insert(tx, canary("lost"))
+        raise StaleWrite("on purpose")
+
+    def work(number: int) -> asyncio.Future[None]:
+        unit = fail if number == 50 else lambda tx: canaries.insert(tx, canary(f"c{number}"))
+        return asyncio.ensure_future(store.write(unit))
+
+    results = await asyncio.gather(*map(work, range(100)), return_exceptions=True)
+    assert [type(result) for result in results if result is not None] == [StaleWrite]
+    found = await store.read(canaries.everything)
+    assert {c.id for c in found} == {f"c{n}" for n in range(100) if n != 50}
+
+
+async def test_a_foreign_exception_is_told_as_a_store_error_and_the_writer_lives(store: Database) -> None:
+    def fail(tx: Tx) -> None:
+        raise ZeroDivisionError("in a unit")
+
+    with pytest.raises(MailcanaryError):
+        await store.write(fail)
+    await store.write(lambda tx: canaries.insert(tx, canary()))
+
+
+async def test_hints_follow_the_commit_and_never_a_failure(store: Database) -> None:
+    heard: list[Hint] = []
+    store.subscribe(heard.extend)
+
+    def fail(tx: Tx) -> None:
+        tx.defer(Hint("never"))
+        raise StaleWrite("on purpose")
+
+    with pytest.raises(StaleWrite):
+        await store.write(fail)
+    await store.write(lambda tx: tx.defer(Hint("evaluate")))
+    assert heard == [Hint("evaluate")]
+
+
+async def test_a_listener_that_fails_does_not_have_the_work_done_twice(store: Database) -> None:
+    def deaf(hints: object) -> None:
+        raise RuntimeError("the loop is closed")
+
+    store.subscribe(deaf)
+
+    def work(tx: Tx) -> None:
+        canaries.insert(tx, canary())
+        tx.defer(Hint("evaluate"))
+
+    await store.write(work)
+    assert len(await store.read(canaries.everything)) == 1
+
+
+async def test_a_closed_store_says_so_instead_of_hanging(url: str) -> None:
+    database = open_store(url)
+    database.close()
+    with pytest.raises(StoreError):
+        await database.write(lambda tx: None)
+
+
+def test_a_loop_that_ended_does_not_stop_the_writer(store: Database) -> None:
+    async def leave() -> None:
+        waiting = asyncio.ensure_future(store.write(lambda tx: canaries.insert(tx, canary("left"))))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+
+    asyncio.run(leave())
+    store.write_now(lambda tx: canaries.insert(tx, canary("next")))
+    assert {c.id for c in store.read_now(canaries.everything)} >= {"next"}
+
+
+def test_the_file_is_the_owners_alone(store: Database, url: str) -> None:
+    path = Path(url.removeprefix("sqlite:///"))
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+# --- leases -------------------------------------------------------------------------------------------------
+
+
+async def test_a_lease_has_one_holder_and_its_epoch_grows_with_each(store: Database) -> None:
+    def take(holder: str, now: float) -> leases.Lease | None:
+        return store.write_now(lambda tx: leases.acquire(tx.conn, "agent", holder, now))
+
+    first = take("a", NOW)
+    assert first == leases.Lease("agent", "a", 1)
+    assert take("b", NOW + 29) is None
+    assert take("a", NOW + 29) == first, "renewed"
+    second = take("b", NOW + 60)
+    assert second == leases.Lease("agent", "b", 2)
+    with pytest.raises(StaleWrite):
+        await store.write(lambda tx: leases.check(tx.conn, first))
+    await store.write(lambda tx: leases.check(tx.conn, second))
+    await store.write(lambda tx: leases.release_all(tx.conn, "b"))
+    assert take("a", NOW + 61) == leases.Lease("agent", "a", 3)
+
+
+# --- schema and files ---------------------------------------------------------------------------------------
+
+
+def test_migrations_make_what_the_program_works_with(store: Database) -> None:
+    with store.engine.connect() as conn:
+        context = MigrationContext.configure(conn, opts={"compare_type": True, "target_metadata": metadata})
+        assert compare_metadata(context, metadata) == []
+
+
+def test_down_and_up_again(store: Database) -> None:
+    assert schema.current(store.engine) == schema.head()
+    schema.downgrade(store.engine, "base")
+    assert schema.current(store.engine) is None
+    left = set(sa.inspect(store.engine).get_table_names()) - {"alembic_version"}
+    assert left == set()
+    schema.upgrade(store.engine)
+    assert set(sa.inspect(store.engine).get_table_names()) >= set(metadata.tables)
+
+
+def test_a_store_of_a_newer_program_is_refused(url: str) -> None:
+    database = open_store(url)
+    database.write_now(
+        lambda tx: tx.conn.exec_driver_sql("update alembic_version set version_num = '9999'") and None
+    )
+    database.close()
+    with pytest.raises(SchemaMismatch):
+        open_store(url)
+
+
+def test_no_store_in_memory() -> None:
+    with pytest.raises(StoreError):
+        open_store("sqlite:///:memory:")
+
+
+def test_a_backup_restores(store: Database, url: str, tmp_path: Path) -> None:
+    for number in range(50):
+        store.write_now(lambda tx, n=number: canaries.insert(tx, canary(f"c{n}")))  # type: ignore[misc]
+    target = tmp_path / "backup.db"
+    assert schema.backup(url, target) > 0
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    with pytest.raises(StoreError):
+        schema.backup(url, target)
+    restored = open_store(f"sqlite:///{target}")
+    assert len(restored.read_now(canaries.everything)) == 50
+    restored.close()
+
+
+def test_retention_never_touches_what_is_open(store: Database) -> None:
+    def fill(tx: Tx) -> None:
+        old = Moment(NOW - 100 * DAY, 1.0, "boot")
+        canaries.insert(tx, canary("open", created=old))
+        keep(tx, canary("closed", created=old, due_at=None, state=State.CLOSED))
+        keep(tx, canary("recent", due_at=None, state=State.CLOSED))
+        for uid, seen in ((1, NOW - 100 * DAY), (2, NOW - 20 * DAY), (3, NOW - DAY)):
+            canaries.sight(tx, "box", ("INBOX", 1, uid), "recent", seen, b"header")
+        for name, due in (("waiting", NOW), ("done", None)):
+            tx.conn.execute(
+                sa.insert(outbox).values(
+                    id=name,
+                    dedup_key="k",
+                    receiver="r",
+                    created_at=NOW - 100 * DAY,
+                    due_at=due,
+                    leased_until=0.0,
+                    attempts=0,
+                    error="",
+                    body={},
+                )
+            )
+
+    store.write_now(fill)
+    store.write_now(lambda tx: retention.expire(tx.conn, NOW, 90 * DAY, 14 * DAY))
+    assert {c.id for c in store.read_now(canaries.everything)} == {"open", "recent"}
+    query = sa.select(sightings.c.uid, sightings.c.header).order_by(sightings.c.uid)
+    kept = store.read_now(lambda conn: [tuple(row) for row in conn.execute(query)])
+    assert kept == [(2, None), (3, b"header")]
+    left = store.read_now(lambda conn: conn.execute(sa.select(outbox.c.id)).scalars().all())
+    assert left == ["waiting"]
+    assert store.read_now(lambda conn: conn.execute(sa.select(schedules)).all()) == []
