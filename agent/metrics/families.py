@@ -17,8 +17,8 @@ from prometheus_client.utils import floatToGoString
 
 from agent.metrics.specs import Spec
 
-BATCH = 5000
-"""Children a piece of text covers: the interpreter is held for one piece at a time."""
+BATCH = 2000
+"""Children a piece of text covers."""
 
 Values = tuple[str, ...]
 number: Callable[[float], str] = floatToGoString

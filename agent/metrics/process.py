@@ -143,6 +143,7 @@ class Metrics:
                 count += text.count("\n") if not text.startswith("#") else 0
                 held.append(text)
                 size += len(text)
+                time.sleep(0)  # the loop may want the interpreter: it need not wait for its switch interval
                 if size >= PIECE:
                     yield "".join(held).encode()
                     held, size = [], 0

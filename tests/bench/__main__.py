@@ -1,6 +1,6 @@
 """`make bench`: one table, every row a ratio beside its goal; exit code 1 where one is missed.
 
-python -m tests.bench [GROUP ...]     probe store headers authentication mailboxes blocklists alerts
+python -m tests.bench [GROUP ...]     probe store headers authentication mailboxes blocklists alerts metrics
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ GROUPS = {
     "mailboxes": ("mailboxes",),
     "blocklists": ("blocklists",),
     "alerts": ("alerts",),
+    "metrics": ("metrics",),
 }
 
 
