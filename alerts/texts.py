@@ -123,14 +123,19 @@ def _subject(alert: Alert) -> str:
     return clean(alert.scope.name.partition("/")[2])
 
 
-def title(alert: Alert, action: str) -> str:
-    """One line: [FIRING error] what: cause."""
-    words = {"trigger": "FIRING", "resolve": "RESOLVED", "acknowledge": "ACKNOWLEDGED"}
-    head = words.get(action, action.upper())
+def headline(alert: Alert) -> str:
+    """One line: what: cause."""
     known = alert.scope.kind is ScopeKind.SUBJECT  # the sentence says it already
     note = "" if known else advice().get(alert.code, {}).get("title", "")
+    return f"{what(alert)}{': ' + note if note else ''}"
+
+
+def title(alert: Alert, action: str) -> str:
+    """The headline with its state and severity before it: [FIRING error] what: cause."""
+    words = {"trigger": "FIRING", "resolve": "RESOLVED", "acknowledge": "ACKNOWLEDGED"}
+    head = words.get(action, action.upper())
     own = "own fault, " if alert.own else ""
-    return f"[{head} {own}{alert.severity}] {what(alert)}{': ' + note if note else ''}"
+    return f"[{head} {own}{alert.severity}] {headline(alert)}"
 
 
 def sections(alert: Alert, pages: Pages, now: float) -> list[tuple[str, str]]:

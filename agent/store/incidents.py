@@ -16,7 +16,7 @@ from alerts.lifecycle import Alert, Transition
 from alerts.muting import Silence
 from alerts.settings import Match
 from alerts.state import EngineState
-from alerts.texts import title
+from alerts.texts import headline
 
 WATERMARK = "watermark"
 
@@ -71,7 +71,7 @@ def write_alerts(conn: Connection, state: EngineState, changed: Sequence[Transit
 
 def alert_title(alert: Alert) -> str:
     """One line that names the alert."""
-    return title(alert, "")
+    return headline(alert)
 
 
 def alert_rows(conn: Connection, *, open_only: bool = True) -> list[Mapping[str, Any]]:
