@@ -183,7 +183,7 @@ def running(root: Path, users: int = 60) -> Iterator[Dovecot]:
         ["dovecot", "-F", "-c", str(root / "dovecot.conf")], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
     try:
-        _wait_for(server.tls_port, process)
+        wait_for_port(server.tls_port, process)
         yield server
     finally:
         process.terminate()
@@ -196,7 +196,7 @@ def running(root: Path, users: int = 60) -> Iterator[Dovecot]:
         introspection.server_close()
 
 
-def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
     end = time.monotonic() + 15
     while time.monotonic() < end:
         if process.poll() is not None:
