@@ -32,6 +32,7 @@ DEFAULT_PORT = 53
 MAX_TTL = 3600.0  # seconds; a longer one would hide a change from the people who wait for it
 MAX_NEGATIVE_TTL = 300.0
 PAYLOAD = 1232  # bytes, EDNS: what passes everywhere without fragments (DNS flag day 2020)
+SHORT = frozenset({"A", "AAAA", "PTR", "CNAME"})  # answers fit without EDNS
 
 _RCODES = {
     dns.rcode.SERVFAIL: DnsStatus.SERVFAIL,
@@ -194,7 +195,8 @@ class DnsResolver:
             while (left := deadline - loop.time()) > 0:
                 if started < self._tries:
                     server = self._servers[started % len(self._servers)]
-                    running.add(asyncio.create_task(_exchange(server, name, rdtype, left)))
+                    edns = rdtype not in SHORT and started % 2 == 0  # old servers are silent to it
+                    running.add(asyncio.create_task(_exchange(server, name, rdtype, left, edns)))
                     started += 1
                 elif not running:
                     break
@@ -218,15 +220,17 @@ async def _stop(tasks: set[asyncio.Task[DnsAnswer]]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _question(name: str, rdtype: str) -> dns.message.Message:
+def _question(name: str, rdtype: str, edns: bool = False) -> dns.message.Message:
     target = dns.name.from_text(name) if not name.isascii() else dns.name.from_text(name, idna_codec=None)
     flags = dns.flags.RD | dns.flags.AD  # AD asks to be told of validation (RFC 6840 section 5.7)
-    return dns.message.make_query(target, rdtype, flags=int(flags), use_edns=0, payload=PAYLOAD)
+    return dns.message.make_query(
+        target, rdtype, flags=int(flags), use_edns=0 if edns else False, payload=PAYLOAD if edns else None
+    )
 
 
-async def _exchange(server: Nameserver, name: str, rdtype: str, limit: float) -> DnsAnswer:
+async def _exchange(server: Nameserver, name: str, rdtype: str, limit: float, edns: bool) -> DnsAnswer:
     """One try with one server, on a socket and with an id of its own. Never raises but for cancellation."""
-    question = _question(name, rdtype)
+    question = _question(name, rdtype, edns)
     try:
         async with asyncio.timeout(limit):
             response = await _udp_then_tcp(server, question, limit)

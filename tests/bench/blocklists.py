@@ -21,7 +21,7 @@ from pathlib import Path
 from tests.bench.row import BenchRow
 
 ROOT = Path(__file__).resolve().parents[2]
-ROUNDS = 3
+ROUNDS = 5
 LOOKUPS = 100_000
 ZONES = 50
 SLOW = 4_000  # look-ups of a peer that takes milliseconds for each
