@@ -202,7 +202,7 @@ def _parse(name: str, text: str, seen: dict[str, AuthenticationResults]) -> Auth
     instance, _, rest = text.partition(";")
     copy = seen.get(rest.strip())
     if copy is not None and instance[:2] == "i=" and instance[2:].isdecimal():
-        return copy._replace(instance=int(instance[2:5]))
+        return AuthenticationResults(*copy[:5], int(instance[2:5]))
     return parse_authentication_results(text, arc=True)
 
 
@@ -238,13 +238,8 @@ def _authentication(results: list[ResultsHeader]) -> dict[str, MethodVerdict]:
 
 
 def _take(verdicts: dict[str, MethodVerdict], item: ResultsHeader, rank: str) -> None:
-    methods = item.results.methods
-    if rank != "authentication-results" and all(
-        (known := verdicts.get(one.method)) is not None and known.detail is one for one in methods
-    ):
-        return
     doubtful = HALF_QUOTED in item.results.defects
-    for method, chosen, contradicted in _by_method(methods):
+    for method, (chosen, contradicted) in _by_method(item.results.methods).items():
         contradicted = contradicted or doubtful
         known = verdicts.get(method)
         if known is None:
@@ -261,29 +256,29 @@ def _comparable(method: str, rank: str, second: MethodResult) -> bool:
     return rank == "authentication-results" or method in _CROSS_CHECKED
 
 
-def _by_method(methods: tuple[MethodResult, ...]) -> Iterable[tuple[str, MethodResult, bool]]:
+def _by_method(methods: tuple[MethodResult, ...]) -> dict[str, tuple[MethodResult, bool]]:
     """Per method of one field: the result that stands for it, and whether the field contradicts itself on it.
 
     Several DKIM results are several signatures: one that passes is a pass (RFC 6376 section 6.1). Of several
     SPF results the one on MAIL FROM counts.
     """
-    if len({item.method for item in methods}) == len(methods):
-        yield from ((item.method, item, False) for item in methods)
-        return
-    groups: dict[str, list[MethodResult]] = {}
+    found: dict[str, tuple[MethodResult, bool]] = {}
+    repeated: set[str] = set()
     for item in methods:
-        groups.setdefault(item.method, []).append(item)
-    for method, group in groups.items():
-        chosen = group[0]
-        if len(group) == 1:
-            yield method, chosen, False
-        elif method == "dkim":
-            yield method, next((item for item in group if item.result == "pass"), chosen), False
-        elif method == "spf":
-            about = [item for item in group if item.get("smtp.mailfrom") is not None] or group
-            yield method, about[0], len({item.result for item in about}) > 1
-        else:
-            yield method, chosen, len({item.result for item in group}) > 1
+        method = item.method
+        known = found.get(method)
+        if known is None:
+            found[method] = (item, False)
+        elif method != "dkim":
+            repeated.add(method)
+        elif item.result == "pass" != known[0].result:
+            found[method] = (item, False)
+    for method in repeated:
+        group = [item for item in methods if item.method == method]
+        if method == "spf":
+            group = [item for item in group if item.get("smtp.mailfrom") is not None] or group
+        found[method] = (group[0], len({item.result for item in group}) > 1)
+    return found
 
 
 def _mark(item: ResultsHeader, authentication: dict[str, MethodVerdict]) -> ResultsHeader:
@@ -299,17 +294,16 @@ def _contamination(fields: list[Field], block: Block, trust: TrustRule) -> tuple
     """Marks that the seed skipped filtering, where the provider can have set them; all of them without a
     border."""
     marks: tuple[ContaminationMark, ...] = COMMON_MARKS + trust.contamination
-    names = (
-        _MARK_NAMES.union(mark.header for mark in trust.contamination) if trust.contamination else _MARK_NAMES
-    )
+    names = _MARK_NAMES
+    if trust.contamination:
+        names = _MARK_NAMES.union(mark.header for mark in trust.contamination)
     found: list[str] = []
     for index, item in enumerate(fields):
         name = item.name
         if name not in names:
             continue
-        if not (
-            block.border is None or block.holds(index) or (trust.verdicts_anywhere and name in FIREWALLED)
-        ):
+        anywhere = block.border is None or (trust.verdicts_anywhere and name in FIREWALLED)
+        if not (anywhere or block.holds(index)):
             continue
         text = item.text.lower()
         if name == "x-forefront-antispam-report" and "dir:out" in text:
