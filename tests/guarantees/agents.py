@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -167,24 +167,15 @@ class AgentProcess:
 
 @asynccontextmanager
 async def app_on(
-    config: Path,
-    *,
-    clock: Clock | None = None,
-    readable: Sequence[str] = (),
-    before: Callable[[App], Awaitable[None]] | None = None,
+    config: Path, *, clock: Clock | None = None, seeds: Sequence[str] = ()
 ) -> AsyncIterator[App]:
-    """An agent in this process that sends what it is asked to, its mailboxes readable."""
-    app = await open_app(
-        load(config, require_secrets=True), clock=clock, scheduled=False, reload_from=str(config)
-    )
+    """An agent in this process that sends what it is asked to; these seeds' mailboxes are readable."""
+    loaded = load(config, require_secrets=True)
+    app = await open_app(loaded, clock=clock, scheduled=False, reload_from=str(config))
     try:
-        if before is not None:
-            await before(app)
         await app.start()
         await eventually(
-            lambda: all(app.mailboxes.readable(seed) for seed in readable),
-            20.0,
-            lambda: "a seed stays unreadable",
+            lambda: all(map(app.mailboxes.readable, seeds)), 20.0, lambda: "a seed is unreadable"
         )
         yield app
     finally:
