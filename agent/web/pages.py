@@ -11,8 +11,14 @@ from aiohttp import web
 from agent.config.models import Config
 from agent.reports.status import read_status
 from agent.reports.why import read_why
+from agent.store import incidents
 from agent.store.database import Database
+from alerts import codec
+from alerts.lifecycle import Alert
+from alerts.texts import Pages, sections
 from probes.clock import Clock, rfc3339
+
+MOST_ALERTS = 200
 
 _templates = jinja2.Environment(
     loader=jinja2.PackageLoader("agent.web", "templates"),
@@ -22,6 +28,17 @@ _templates = jinja2.Environment(
     lstrip_blocks=True,
 )
 _templates.filters["time"] = lambda at: rfc3339(at) if at else ""
+
+
+def span(seconds: float) -> str:
+    """A duration in one word: 4 s, 12 min, 3 h, 2 d."""
+    for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"
+
+
+_templates.filters["span"] = span
 
 
 def _html(template: str, **values: object) -> web.Response:
@@ -51,6 +68,20 @@ def add_routes(app: web.Application, config: Callable[[], Config], database: Dat
         events = await database.read(lambda conn: read_why(conn, sender, seed))
         return _html("route.html", sender=sender, seed=seed, events=events)
 
+    async def alerts(request: web.Request) -> web.Response:
+        rows = await database.read(lambda conn: incidents.alert_rows(conn, open_only=False))
+        key = request.query.get("key")
+        if key is None:
+            return _html("alerts.html", rows=rows[:MOST_ALERTS])
+        row = next((row for row in rows if row["key"] == key), None)
+        if row is None:
+            raise web.HTTPNotFound(text="there is no such alert\n")
+        history = await database.read(lambda conn: incidents.history(conn, key))
+        current = config()
+        pages = Pages(current.agent.external_url or "", current.alerts.runbook_url or "", current.agent.name)
+        told = sections(codec.from_json(Alert, row["body"]), pages, clock.wall())
+        return _html("alert.html", row=row, sections=told, history=history)
+
     async def runbook(request: web.Request) -> web.Response:
         name = request.match_info["name"]
         page = resources.files("alerts") / "runbooks" / f"{name}.md"
@@ -63,6 +94,7 @@ def add_routes(app: web.Application, config: Callable[[], Config], database: Dat
         return web.Response(text=css, content_type="text/css")
 
     app.router.add_get("/", overview)
+    app.router.add_get("/alerts", alerts)
     app.router.add_get("/routes/{sender}/{seed}", route)
     app.router.add_get("/runbooks/{name}", runbook)
     app.router.add_get("/style.css", style)
