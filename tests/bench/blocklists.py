@@ -158,7 +158,7 @@ def _distance() -> list[BenchRow]:
     """20 ms away, with and without loss: beside what that many in flight could do."""
     table = []
     for loss in (0.0, 0.01):
-        for in_flight, count in ((200, 60_000), (2_000, 200_000)):
+        for in_flight, count in ((200, 100_000), (2_000, 500_000)):
             server = _responder(0.02, loss, 0.0)
             try:
                 found = _ask("sweep", count, ZONES, in_flight)
