@@ -263,9 +263,9 @@ class ImapSession:
         """Starts IDLE in the selected folder."""
         await self._protocol.begin_idle(self._timeout)
 
-    def renew_idle(self, timeout: float) -> None:
+    def renew_idle(self, timeout: float, at_once: bool) -> None:
         """Proves, without waiting, that the idle connection is alive; the session is over where it is not."""
-        self._protocol.renew_idle(timeout)
+        self._protocol.renew_idle(timeout, at_once)
 
     async def done(self) -> None:
         """Ends IDLE."""

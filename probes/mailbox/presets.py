@@ -36,8 +36,8 @@ class Preset:
     auth: ways to log in, best first (xoauth2, oauthbearer, app-password, password). oauth: "google",
     "microsoft" or None. junk: names of the junk folder as people read them. junk_required: the folder
     always exists, so that its absence means it is hidden from IMAP. idle: whether IDLE is used where
-    announced. poll_seconds: between looks at folders that IDLE does not watch. notes: what the user has to
-    know."""
+    announced. poll_seconds: between looks at folders that IDLE does not watch. pipelining: whether the
+    server is known to take commands back to back. notes: what the user has to know."""
 
     name: str
     title: str
@@ -54,6 +54,7 @@ class Preset:
     idle: bool
     poll_seconds: float
     noop_bursts: bool
+    pipelining: bool
     tabs: bool
     trust: TrustRule
     limits: Limits

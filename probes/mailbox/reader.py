@@ -209,7 +209,7 @@ class MailboxReader:
                 await self._rest(wait)
             return
         if session.idling and what is Do.PROVE:
-            session.renew_idle(min(self._access.timeout, PROOF_TIMEOUT))
+            session.renew_idle(min(self._access.timeout, PROOF_TIMEOUT), self._preset.pipelining)
             agenda.proved = now
             return
         if session.idling:

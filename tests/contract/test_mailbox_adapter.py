@@ -145,6 +145,57 @@ async def test_idle_is_woken_by_bye_and_by_loss(bye: bool, tls: bool) -> None:
             await session.done()
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("hurry", [True, False])
+async def test_idle_is_renewed_without_waiting_and_can_end_meanwhile(at_once: bool, hurry: bool) -> None:
+    async def more(peer: Peer) -> None:
+        await peer.examine()
+        await peer.expect(b"IDLE")
+        await peer.send(b"+ idling")
+        tag = peer.tag
+        await peer.expect(b"DONE")
+        await asyncio.sleep(0.05)
+        await peer.send(tag + b" OK ended")
+        if at_once or not hurry:
+            await peer.expect(b"IDLE")
+            await peer.send(b"+ idling")
+            tag = peer.tag
+            await peer.expect(b"DONE")
+            await peer.send(tag + b" OK ended")
+        await peer.expect(b"NOOP")
+        await peer.ok()
+
+    async with opened(after_login(more)) as session:
+        await session.examine("INBOX")
+        await session.idle()
+        session.renew_idle(1.0, at_once)
+        if not hurry:
+            await asyncio.sleep(0.2)
+            assert session.idling
+        await session.done()
+        await session.noop()
+        assert session.fault is None
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_an_idle_that_is_not_renewed_ends_the_session(at_once: bool) -> None:
+    async def more(peer: Peer) -> None:
+        await peer.examine()
+        await peer.expect(b"IDLE")
+        await peer.send(b"+ idling")
+        await peer.reader.read(1000)
+        await asyncio.sleep(1)
+
+    async with opened(after_login(more)) as session:
+        await session.examine("INBOX")
+        await session.idle()
+        session.woken.clear()
+        session.renew_idle(0.1, at_once)
+        async with asyncio.timeout(2):
+            await session.woken.wait()
+        assert session.fault.facts["reason"] == "timeout"
+
+
 async def test_examine_allows_fetch_and_a_failed_one_does_not() -> None:
     async def more(peer: Peer) -> None:
         await peer.examine()

@@ -1,4 +1,4 @@
-"""Debian's Cyrus IMAP on loopback. Its package conflicts with Dovecot's: it is unpacked into a private root."""
+"""Debian's Cyrus IMAP on loopback, unpacked into a private root: its package conflicts with Dovecot's."""
 
 from __future__ import annotations
 
