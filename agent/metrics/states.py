@@ -58,16 +58,16 @@ def _parties(conn: Connection, config: Config) -> Iterable[Metric]:
 def _blocklists(conn: Connection, config: Config) -> Iterable[Metric]:
     watched = config.blocklists is not None
     listed = sa.select(listings.c.subject, listings.c.zone).where(listings.c.delisted_at.is_(None))
-    found = conn.execute(listed).tuples().all() if watched else []
+    found = conn.execute(listed).all() if watched else []
     yield gauge(specs.LISTED, (((subject, zone), 1.0) for subject, zone in found))
     health = sa.select(zones.c.zone, zones.c.resolver, zones.c.healthy)
-    known = conn.execute(health).tuples().all() if watched else []
+    known = conn.execute(health).all() if watched else []
     yield gauge(specs.ZONE_HEALTHY, (((zone, resolver), float(healthy)) for zone, resolver, healthy in known))
 
 
 def _firing(conn: Connection) -> list[tuple[tuple[str, ...], float]]:
     query = sa.select(alerts.c.severity, sa.func.count()).where(alerts.c.status == "firing")
-    counts: dict[str, int] = dict(conn.execute(query.group_by(alerts.c.severity)).tuples().all())
+    counts = {severity: count for severity, count in conn.execute(query.group_by(alerts.c.severity))}
     return [((severity.value,), float(counts.get(severity.value, 0))) for severity in Severity]
 
 

@@ -1,10 +1,14 @@
 #!/bin/sh
 # Installs the Debian packages of the mail lab, those that are missing only. Idempotent; quick when all are present.
+# With the word "prometheus" also those of packages-prometheus.txt (370 MB).
 # Needs root, or sudo that asks for nothing. No daemon is started by the installation.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 packages=$(grep -v '^#' "$here/packages.txt")
+for more in "$@"; do
+    packages="$packages $(grep -v '^#' "$here/packages-$more.txt")"
+done
 
 missing=
 for package in $packages; do
