@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -10,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from probes.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Mapping
 
     from rich.console import Console
@@ -72,5 +72,12 @@ def console(*, stderr: bool = False) -> Console:
 
 def add_json(parser: argparse.ArgumentParser) -> None:
     """--json and --format."""
-    parser.add_argument("--json", dest="format", action="store_const", const="json", help="JSON lines")
     parser.add_argument("--format", choices=("text", "json"), default="text", help="text (default) or json")
+    parser.add_argument(
+        "--json",
+        dest="format",
+        action="store_const",
+        const="json",
+        default=argparse.SUPPRESS,
+        help="short for --format json",
+    )

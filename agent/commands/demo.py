@@ -28,17 +28,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Plays."""
     import asyncio
+    import sys
     from importlib.util import find_spec
-
-    from probes.errors import ConfigError
 
     missing = [name for name in _PACKAGES if find_spec(name) is None]
     if missing:
-        raise ConfigError(
-            f"the demo needs {' and '.join(missing)} as well: pip install 'mailcanary[demo]' brings what it "
-            "needs, and so does `make demo` in a checkout"
+        print(
+            f"mailcanary: the demo also needs {' and '.join(missing)}: pip install 'mailcanary[demo]', "
+            "or `make demo` in a checkout, which brings them",
+            file=sys.stderr,
         )
-    from agent.commands.common import console
+        return 2
+    from rich.console import Console
+
+    out = Console(highlight=False)
+    out.print("A small mail world on this machine, and the unmodified agent in it.", style="bold")
     from agent.demo.play import play
 
-    return asyncio.run(play(console(), once=args.once, keep=args.keep))
+    return asyncio.run(play(out, once=args.once, keep=args.keep))

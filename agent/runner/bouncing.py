@@ -19,6 +19,9 @@ from probes.mailbox.model import Expectation, ReaderState, Reason, ScanReport, S
 
 log = structlog.get_logger("bounces")
 
+NO_FAILURE = frozenset({"delayed", "delivered", "relayed", "expanded"})
+"""Actions of a DSN that end nothing (RFC 3464 section 2.3.3)."""
+
 
 @dataclass
 class BounceOwner:
@@ -53,7 +56,7 @@ class BounceOwner:
             status=told.status or "",
             text=told.reason or "",
             soft=meaning.seeds_own_fault,
-            permanent=bool(told.permanent),
+            permanent=(told.action or "failed").lower() not in NO_FAILURE,
             seen=seen,
             meaning=meaning.key,
         )

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, RowMapping
 
 from agent.store.database import Tx
 from agent.store.prepared import Prepared
@@ -324,7 +324,7 @@ def _read(value: Any) -> Any:
     return json.loads(value) if isinstance(value, str) else value
 
 
-def _canary(row: Mapping[str, Any]) -> Canary:
+def _canary(row: Mapping[str, Any] | RowMapping) -> Canary:
     accepted = None
     if row["accepted_at"] is not None:
         accepted = Moment(row["accepted_at"], row["accepted_monotonic"] or 0.0, row["accepted_boot"] or "")

@@ -40,7 +40,7 @@ def add(conn: Connection, told: Iterable[Notification], now: float) -> None:
 def backlog(conn: Connection) -> dict[str, int]:
     """How many notifications wait, by receiver."""
     query = sa.select(outbox.c.receiver, sa.func.count()).where(_waiting).group_by(outbox.c.receiver)
-    return dict(conn.execute(query).tuples().all())
+    return dict(conn.execute(query).all())
 
 
 def _heads(receiver: str, now: float) -> sa.Select[Any]:

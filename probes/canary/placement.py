@@ -82,7 +82,21 @@ def _evidence(report: HeaderReport, verdicts: dict[str, str], placement: Placeme
             detail = report.authentication[method].detail
             text = f"{method}={result}" + (f" ({detail.reason})" if detail.reason else "")
             yield Evidence("authentication", text[:300])
+    if not verdicts:
+        yield from _overlooked(report)
     verdict = report.verdict
     if verdict is not None and placement is not Placement.INBOX:
         for line in verdict.evidence[:5]:
             yield Evidence("provider-verdict", str(line)[:300])
+
+
+def _overlooked(report: HeaderReport) -> Iterable[Evidence]:
+    """Where nothing was trusted, the commonest reason of a server of one's own: the milter writes below the
+    border."""
+    for item in report.results:
+        if not item.trusted and report.trust.owns(item.results.authserv_id) and item.results.authserv_id:
+            text = (
+                f"{item.results.authserv_id} wrote {item.header} below the border Received, where it is not "
+            )
+            yield Evidence("hint", text + "trusted; if your server always does, set imap.below_border: 1")
+            return
