@@ -84,9 +84,10 @@ def describe(result: CanaryResult, mark: str) -> str:
     elif kind is AlertKind.AUTHENTICATION:
         words = f"in {result.placement}, {auth}"
     else:
-        words = " ".join(x for x in (str(result.placement), result.category, result.reason) if x)
+        said = dict.fromkeys((str(result.placement), result.category, result.reason))
+        words = " ".join(x for x in said if x)
         words += f", {auth}" if auth else ""
-    facts = "; ".join(f"{e.kind}: {e.text}" for e in result.evidence[:3])
+    facts = "; ".join(f"{e.kind}: {e.text}" for e in result.evidence[:3] if e.text not in words)
     return " ".join(f"{words}{'; ' + facts if facts else ''}".split())[:_TEXT]
 
 
