@@ -88,9 +88,8 @@ def _directions(console: Console, app: App, path: Path) -> None:
         f"metrics  {base}/metrics",
         f"config   {path}",
         f"log      {path.parent / 'agent.log'}",
-        f"ask      mailcanary --config {path} status    (or: why shop northmail, probe)",
+        f"ask      mailcanary --config {path} status    (or: why shop/northmail, probe)",
     )
-    console.print("A small mail world on this machine, and the unmodified agent in it.", style="bold")
     for line in lines:
         console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
     console.print()

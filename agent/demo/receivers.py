@@ -9,6 +9,8 @@ from typing import Any
 
 from aiohttp import web
 
+_UNREADABLE = (json.JSONDecodeError, KeyError, IndexError, TypeError, AttributeError)
+
 
 @dataclass(frozen=True, slots=True)
 class Told:
@@ -78,14 +80,14 @@ class Receivers:
     async def _slack(self, request: web.Request) -> web.Response:
         try:
             self.told.append(read_slack(await request.json()))
-        except (json.JSONDecodeError, KeyError, IndexError, TypeError):
+        except _UNREADABLE:
             return web.Response(status=400, text="invalid_blocks")
         return web.Response(text="ok")
 
     async def _pagerduty(self, request: web.Request) -> web.Response:
         try:
             event = read_pagerduty(await request.json())
-        except (json.JSONDecodeError, KeyError, TypeError):
+        except _UNREADABLE:
             return web.json_response({"status": "invalid event"}, status=400)
         self.told.append(event)
         return web.json_response({"status": "success", "dedup_key": event.key}, status=202)

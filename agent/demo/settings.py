@@ -122,7 +122,8 @@ def _alerts(world: World) -> Tree:
 
 
 def _zones() -> list[Tree]:
-    words = {"severity": "error", "delist": "https://blocks.example/delist", "status": "alive"}
+    words: Tree = {"severity": "error", "delist": "https://blocks.example/delist", "status": "alive"}
+    words["codes"] = [{"code": "127.0.0.2", "text": "a source of unwanted mail", "category": "spam"}]
     return [
         {"zone": ZONE, "kinds": ["ipv4"], "title": "Demo blocklist", **words},
         {"zone": DOMAIN_ZONE, "kinds": ["domain"], "title": "Demo domain blocklist", **words},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from rich.console import Console, Group, RenderableType
@@ -13,6 +13,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from agent.commands.status import COLOURS, table
+from agent.demo.receivers import Told
 from agent.reports.status import RouteStatus, Status
 from probes.clock import Clock
 from probes.outcome import Outcome
@@ -22,7 +23,9 @@ _WIDTH = 100
 
 @dataclass
 class Lines:
-    """Plain lines: each act, and each change of a route, once."""
+    """Plain lines: each act, and each change of a route, once. Nobody waits for them."""
+
+    pause = 0.0
 
     console: Console
     clock: Clock
@@ -47,7 +50,7 @@ class Lines:
         """Something happened."""
         self._print(f"   {text}")
 
-    def show(self, status: Status) -> None:
+    def show(self, status: Status, _told: Sequence[Told]) -> None:
         """One line for each sender whose routes look otherwise than before."""
         for sender, look in looks(status.routes):
             if self._known.get(sender) != look:
@@ -71,6 +74,8 @@ def looks(routes: Iterable[RouteStatus]) -> Iterable[tuple[str, str]]:
 class Screen:
     """The live table, the act that is on, and what fires; acts that are over stay above it."""
 
+    pause = 6.0
+
     def __init__(self, console: Console, clock: Clock) -> None:
         self._console = console
         self._clock = clock
@@ -78,6 +83,7 @@ class Screen:
         self._act: RenderableType = Text("")
         self._notes: list[str] = []
         self._status: Status | None = None
+        self._told: Sequence[Told] = ()
         self._live = Live(console=console, refresh_per_second=8, get_renderable=self._picture)
 
     def __enter__(self) -> Screen:
@@ -98,25 +104,26 @@ class Screen:
         """A line below the act."""
         self._notes.append(text)
 
-    def show(self, status: Status) -> None:
+    def show(self, status: Status, told: Sequence[Told]) -> None:
         """What the table shows from now on."""
-        self._status = status
+        self._status, self._told = status, told
 
     def _picture(self) -> RenderableType:
         parts: list[RenderableType] = [Text(""), self._act]
-        parts += [Padding(Text(note, style="dim", overflow="ellipsis"), (0, 0, 0, 2)) for note in self._notes]
+        parts += [Padding(Text(note, style="dim"), (0, 0, 0, 2)) for note in self._notes]
         if self._status is not None:
-            parts += picture(self._status)
+            parts += picture(self._status, self._told)
         return Padding(Group(*parts), (0, max(0, self._console.width - _WIDTH), 0, 0))
 
 
-def picture(status: Status) -> list[RenderableType]:
-    """The agent's status: its summary, the matrix, what fires, what is listed."""
+def picture(status: Status, told: Iterable[Told]) -> list[RenderableType]:
+    """The agent's status: its summary, the matrix, what fires, what is listed; and who was told."""
     colour = COLOURS[status.outcome.value]
     title = "mailcanary" if status.outcome is Outcome.PASS else "mailcanary: look here"
     parts: list[RenderableType] = [
-        Panel(Group(Text(status.summary, style=colour), table(status)), title=title)
+        Panel(Group(Text(status.summary, style=colour), table(status)), title=title, border_style=colour)
     ]
     parts += [Text(f"FIRING  {a['severity']}: {a['title']}", style="bold red") for a in status.alerts]
     parts += [Text(f"LISTED  {row['subject']} in {row['zone']}", style="red") for row in status.listings]
+    parts += [Text(f"TOLD    {one.receiver}: {one.action}, key {one.key}", style="dim") for one in told]
     return parts

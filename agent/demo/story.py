@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -31,7 +31,9 @@ _MOST = 10_000
 
 
 class Stage(Protocol):
-    """Where the story is shown."""
+    """Where the story is shown. pause: seconds that people want to read an act and look at the table."""
+
+    pause: float
 
     def say(self, title: str, text: str) -> None:
         """A new act: one line, and one or two that explain it."""
@@ -39,8 +41,8 @@ class Stage(Protocol):
     def note(self, text: str) -> None:
         """Something happened."""
 
-    def show(self, status: Status) -> None:
-        """The agent's status as it is now."""
+    def show(self, status: Status, told: Sequence[Told]) -> None:
+        """The agent's status as it is now, and what the receivers were told so far."""
 
 
 class Stuck(Exception):
@@ -86,6 +88,7 @@ class Story:
             "addresses and domains are looked up in two blocklists, each proved by its test points.",
         )
         await self.until("all routes pass twice and the blocklists answer", self._all_green)
+        await self._look_on(self.stage.pause)
 
     def _all_green(self) -> bool:
         passed = self._passes()
@@ -120,8 +123,9 @@ class Story:
         self.stage.note(first.title)
         for name, text in first.sections.items():
             if name in _SHOWN:
-                self.stage.note(f"{name}: {' '.join(text.split())}")
-        await self._look_on(QUIET)
+                for line in text.splitlines():
+                    self.stage.note(f"{name}: {line}")
+        await self._look_on(QUIET + 2 * self.stage.pause)
 
     async def _repair(self) -> None:
         self.stage.say(
@@ -135,7 +139,7 @@ class Story:
         self.stage.say("Resolved", "The same incident is closed at both receivers, by the same key.")
         self.stage.note(self._slack("resolve").title)
         await self.until("all routes pass", self._outcome_is_pass)
-        await self._look_on(2.0)
+        await self._look_on(1.0 + self.stage.pause)
 
     def _outcome_is_pass(self) -> bool:
         return self.status.outcome is Outcome.PASS
@@ -174,7 +178,7 @@ class Story:
         self.found, self.status = await self.app.services.database.read(
             lambda conn: (read_found(conn), read_status(conn, config, now))
         )
-        self.stage.show(self.status)
+        self.stage.show(self.status, self.world.receivers.told)
 
 
 def read_found(conn: Connection) -> Found:
