@@ -25,6 +25,7 @@ COMMANDS = (
     "pause",
     "resume",
     "seeds",
+    "rules",
     "db",
     "demo",
     "version",

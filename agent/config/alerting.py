@@ -261,6 +261,10 @@ class Alerts(Section):
     runbook_url: Url | None = Field(
         default=None, description="Base of the runbooks. Left out: the agent's own pages."
     )
+    objective: Annotated[float, Field(ge=0.5, lt=1)] = Field(
+        default=0.99,
+        description="Share of canaries that must arrive where they should; for `mailcanary rules`.",
+    )
     cause_window: Duration = Field(
         default=21600.0,
         description="A listing, drift or change at most this long before is attached as likely cause.",

@@ -67,7 +67,7 @@ def _blocklists(conn: Connection, config: Config) -> Iterable[Metric]:
 
 def _firing(conn: Connection) -> list[tuple[tuple[str, ...], float]]:
     query = sa.select(alerts.c.severity, sa.func.count()).where(alerts.c.status == "firing")
-    counts = {severity: count for severity, count in conn.execute(query.group_by(alerts.c.severity))}
+    counts = {row[0]: row[1] for row in conn.execute(query.group_by(alerts.c.severity))}
     return [((severity.value,), float(counts.get(severity.value, 0))) for severity in Severity]
 
 

@@ -42,15 +42,16 @@ def _rows() -> Iterator[str]:
 
 
 def _budget() -> str:
-    most = budget.series(100_000, 5_000, 500, 200)
+    most = f"{budget.series(100_000, 5_000, 500, 200):,}"
+    route, pair, sender = budget.A_ROUTE, budget.A_PAIR, budget.A_SENDER + 1
     return f"""
 ## How many series
 
-At most {budget.A_ROUTE} a route, {budget.A_PAIR} a pair of sender and provider, {budget.A_SENDER + 1} a sender,
-2 a seed, and of authentication results and SMTP replies as many as their limits allow (4 and 1 a pair, at
-least 5,000 and 2,000; what would be more is counted in `mailcanary_series_refused_total`). 500 senders and 200
-seeds at 10 providers, all to all: at most {most:,} series, and the listings. The agent warns where a config
-may make more than {budget.SERIES_LIMIT:,}.
+At most {route} a route, {pair} a pair of sender and provider, {sender} a sender, 2 a seed, and of
+authentication results and SMTP replies as many as their limits allow (4 and 1 a pair, at least 5,000 and
+2,000; what would be more is counted in `mailcanary_series_refused_total`). 500 senders and 200 seeds at 10
+providers, all to all: at most {most} series, and the listings. The agent warns where a config may make
+more than 400,000.
 """
 
 

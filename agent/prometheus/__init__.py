@@ -1,0 +1,1 @@
+"""Prometheus rules made from the config's objective and intervals."""
