@@ -91,7 +91,7 @@ def test_through_the_running_agent(lab: Lab, tmp_path: Path) -> None:
 
 
 def test_a_pause_survives_a_restart(lab: Lab, tmp_path: Path) -> None:
-    config, _ = write_config(lab, tmp_path, routes=[{"every": "1m", "deadline": "15s"}])
+    config, _ = write_config(lab, tmp_path, routes=[{"every": "2m", "deadline": "15s"}])
     assert run(config, "pause").returncode == 0
     for _ in range(2):
         with daemon(config):
