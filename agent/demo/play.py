@@ -23,6 +23,7 @@ from agent.demo.world import World
 from probes.clock import SystemClock
 
 EXIT_WRONG = 1
+EXIT_INTERRUPTED = 130
 
 
 async def play(console: Console, *, once: bool, keep: bool) -> int:
@@ -72,7 +73,7 @@ async def _show(
             playing.cancel()
             with suppress(asyncio.CancelledError):
                 await playing
-            return EXIT_WRONG
+            return EXIT_INTERRUPTED
     wrong = playing.result()
     _judgement(console, story, wrong)
     if not once and not stop.is_set():
