@@ -92,15 +92,16 @@ def what(alert: Alert) -> str:
     name = clean(alert.scope.name)
     match alert.scope.kind:
         case ScopeKind.SENDER:
-            return f"Mail from sender {name} {does} at {alert.providers} providers"
+            return f"Mail from sender {name} {does} at {_count(alert.providers, 'provider')}"
         case ScopeKind.SEED:
-            return f"Mail to seed {name} {does} from {alert.senders} senders"
+            return f"Mail to seed {name} {does} from {_count(alert.senders, 'sender')}"
         case ScopeKind.PROVIDER:
-            return f"Mail to provider {name} {does} from {alert.senders} senders"
+            return f"Mail to provider {name} {does} from {_count(alert.senders, 'sender')}"
         case ScopeKind.RELAY:
-            return f"Mail through relay {name} {does} from {alert.senders} senders"
+            return f"Mail through relay {name} {does} from {_count(alert.senders, 'sender')}"
         case ScopeKind.ALL:
-            return f"All mail {does}: {alert.senders} senders to {alert.providers} providers"
+            both = f"{_count(alert.senders, 'sender')} to {_count(alert.providers, 'provider')}"
+            return f"All mail {does}: {both}"
         case ScopeKind.SENDER_PROVIDER:
             sender, _, provider = name.partition("/")
             return f"Mail from sender {sender} {does} at {provider} only"
@@ -112,6 +113,10 @@ def what(alert: Alert) -> str:
             return f"{name}{f' (and {others} more)' if others else ''} {does}"
         case _:
             return f"The agent {_OWN[alert.kind].format(name=_own_name(alert))}"
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def _own_name(alert: Alert) -> str:
@@ -189,8 +194,10 @@ def _extent(alert: Alert) -> str:
 def _evidence(alert: Alert) -> str:
     """The SMTP replies and verdicts seen, commonest first, then some of the members by name."""
     members = list(alert.members.values()) or list(members_of(alert))
-    replies = Counter(clean(m.reply) for m in members if m.reply)
+    replies = Counter(clean(m.reply) for m in members if m.reply and not m.reply.startswith("2"))
     lines = [f"{n} x SMTP reply {text}" for text, n in replies.most_common(3)]
+    accepted = next((m.reply for m in members if m.kind is AlertKind.MISSING and m.reply.startswith("2")), "")
+    lines += [f"accepted before it was lost, for example: {clean(accepted)}"] if accepted else []
     texts = Counter(clean(m.text) for m in members if m.text)
     lines += [f"{n} x {text}" if n > 1 else text for text, n in texts.most_common(4)]
     names = [clean(n) for n, m in alert.members.items() if m.sender and m.seed]
