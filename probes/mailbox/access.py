@@ -44,7 +44,7 @@ class MailboxAccess:
 
     credential: a Password, or a TokenSource for XOAUTH2 and OAUTHBEARER. tls: one context shared by all
     mailboxes (each costs 23 ms to build); required unless security is NONE. timeout: seconds one command may
-    take. folders: role by folder name as people write it, from the config, on top of what is found.
+    take; connect_timeout: until the greeting, TLS included.
     """
 
     host: str

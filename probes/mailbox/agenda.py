@@ -12,6 +12,8 @@ from probes.mailbox.presets import Preset
 
 PROVE: Final = 44.0
 """Seconds between proofs of life; with the deadline of a proof or a command it makes less than 60 (G5)."""
+PROVE_GRID: Final = 0.25
+"""Proofs fall due on this grid, so that those of many sessions are handled in one turn of the loop."""
 PROOF_TIMEOUT: Final = 12.0
 COMMAND_TIMEOUT: Final = 15.0
 SLOW_POLL: Final = 300.0
@@ -65,7 +67,7 @@ class Agenda:
         scan_in = self._scan_in(expected, now, wall)
         ask_in = self.ask_in(expected, now)
         poll_in = self.looked + (self.preset.poll_seconds if expected.open else SLOW_POLL) - now
-        prove_in = self.proved + PROVE - now
+        prove_in = (self.proved + PROVE) // PROVE_GRID * PROVE_GRID - now
         urgent = (
             (Do.SCAN, scan_in <= 0),
             (Do.READ, news),

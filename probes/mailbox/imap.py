@@ -14,7 +14,8 @@ from typing import Final, Protocol, TypeVar, cast
 from probes.errors import DataError, MailboxUnavailable
 from probes.mailbox import parse
 from probes.mailbox.access import MailboxAccess, Security
-from probes.mailbox.protocol import Answer, CommandRefused, HardenedProtocol
+from probes.mailbox.commands import Answer, CommandRefused
+from probes.mailbox.protocol import HardenedProtocol
 from probes.mailbox.sasl import log_in, needs_literal, quoted
 from probes.mailbox.tls import TlsPipe
 

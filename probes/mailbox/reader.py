@@ -11,7 +11,6 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
@@ -20,13 +19,13 @@ from probes.errors import LoginRefused, MailboxUnavailable, MailcanaryError
 from probes.mailbox.access import MailboxAccess, Password
 from probes.mailbox.agenda import COMMAND_TIMEOUT, INBOX, PROOF_TIMEOUT, Agenda, Do
 from probes.mailbox.burst import Burst
+from probes.mailbox.commands import CommandRefused
 from probes.mailbox.folders import FolderMap, find_folders
 from probes.mailbox.imap import Dialer, ImapSession, dial
 from probes.mailbox.model import Expectation, ReaderOwner, ReaderState, Reason, Role, ScanReport, SeenMessage
 from probes.mailbox.mutf7 import decode
 from probes.mailbox.patience import Patience
 from probes.mailbox.presets import Preset
-from probes.mailbox.protocol import CommandRefused
 from probes.mailbox.removal import Removals, remove
 from probes.mailbox.scan import FEW, Scanner, failed, has_token_field
 
@@ -177,13 +176,13 @@ class MailboxReader:
     async def _hold(self, pause: float | None) -> None:
         """Waits before the next login: `pause` seconds, or until retry()."""
         end = float("inf") if pause is None else self._clock.monotonic() + pause
-        self._retry = False
         while not self._stop.is_set() and not self._retry:
             left = end - self._clock.monotonic()
             if left <= 0:
                 return
             await self._rest(min(left, 3_600.0))
         if self._retry:
+            self._retry = False
             self._patience.forget()
 
     # one session
@@ -191,6 +190,7 @@ class MailboxReader:
     async def _watch(self, session: ImapSession) -> None:
         """The life of an open session: a full scan, then whatever falls due, until it is lost or we stop."""
         now = self._clock.monotonic()
+        self._retry = False
         self._agenda = Agenda(self._preset, self._burst, proved=now, looked=now)
         self._held = 0
         while not self._stop.is_set():
@@ -335,8 +335,10 @@ class MailboxReader:
         if last is not None and (last.readable, last.reason) == (readable, reason):
             return
         self._state = ReaderState(readable, reason, detail, self._clock.wall())
-        with suppress(MailcanaryError):  # the store may be what fails; a later state is told again
+        try:
             await self._owner.on_state(self._state)
+        except Exception as error:  # the store may be what fails: the next state is told again
+            _log.warning("state not taken", extra={"error": type(error).__name__})
 
     def _alarm(self, timer: asyncio.Future[None]) -> None:
         if not timer.cancelled():  # a timer that was not needed must not wake the next rest

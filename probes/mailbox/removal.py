@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from probes.errors import MailboxUnavailable
+from probes.mailbox.commands import CommandRefused
 from probes.mailbox.imap import ImapSession, uid_set
-from probes.mailbox.protocol import CommandRefused
 
 
 @dataclass(eq=False, slots=True)

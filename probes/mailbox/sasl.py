@@ -8,8 +8,9 @@ from binascii import Error
 
 from probes.errors import LoginRefused
 from probes.mailbox.access import MailboxAccess, Password
+from probes.mailbox.commands import Answer, CommandRefused
 from probes.mailbox.parse import Code, printable
-from probes.mailbox.protocol import Answer, CommandRefused, HardenedProtocol
+from probes.mailbox.protocol import HardenedProtocol
 
 
 def quoted(text: str) -> str:

@@ -20,11 +20,11 @@ from typing import Final
 
 from probes.clock import Clock
 from probes.errors import MailboxUnavailable
+from probes.mailbox.commands import CommandRefused
 from probes.mailbox.folders import Folder, FolderMap
 from probes.mailbox.imap import HEADER_CAP, Fetched, FolderState, ImapSession, uid_set
 from probes.mailbox.model import Reason, Role, ScannedFolder, ScanReport, SeenMessage
 from probes.mailbox.parse import search_day
-from probes.mailbox.protocol import CommandRefused
 from probes.mailbox.tabs import categories
 
 DAY: Final = 86_400.0

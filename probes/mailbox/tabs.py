@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from probes.mailbox.commands import CommandRefused
 from probes.mailbox.imap import ImapSession, uid_set
-from probes.mailbox.protocol import CommandRefused
 
 CATEGORIES: Final = ("promotions", "updates", "social", "forums", "reservations", "purchases")
 """Asked for in this order once the primary tab does not have all; a message is in one of the first four."""

@@ -20,8 +20,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from probes.errors import LoginRefused, MailboxUnavailable
 from probes.mailbox.access import MailboxAccess, Password, Security
+from probes.mailbox.commands import CommandRefused
 from probes.mailbox.imap import ImapSession
-from probes.mailbox.protocol import CommandRefused
 from tests.fakes.certificates import client_context, server_context
 from tests.fakes.imap_server import Peer, Script, scripted
 
