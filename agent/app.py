@@ -24,6 +24,7 @@ from agent.metrics import Metrics, states
 from agent.metrics.budget import SERIES_LIMIT, most_series
 from agent.runner.delivering import Delivering
 from agent.runner.evaluating import Evaluator
+from agent.runner.feeding import Feeding
 from agent.runner.ledger import Ledger
 from agent.runner.mailboxes import Access, Mailboxes
 from agent.runner.means import resolver_of
@@ -98,6 +99,12 @@ class App:
         )
         self.evaluator = Evaluator(services)
         self.delivering = Delivering(services, lambda: self.evaluator.settings)
+        self.feeding = Feeding(
+            services,
+            lambda: self.evaluator.settings,
+            lambda: self.evaluator.state.alerts.values(),
+            self.delivering.alive,
+        )
         self.watching = Watching(services)
         self.upkeep = Upkeep(services, self.mailboxes, self.timer, self._stop.set)
 
@@ -115,8 +122,10 @@ class App:
         self.ledger.listen(lambda change: self.timer.expect(change.after.due_at))
         self.ledger.listen(self.delivering.seen)
         self.delivering.configure(self.delivering.prepare(self.evaluator.settings))
+        await self.delivering.load()
         await self.mailboxes.configure(config, self.mailboxes.prepare(config))
-        for work in (self.timer.run, self.evaluator.run, self.delivering.run, self.upkeep.run):
+        parts = (self.timer, self.evaluator, self.delivering, self.feeding, self.upkeep)
+        for work in (part.run for part in parts):
             self._spawn(work(self._stop), work.__qualname__)
         self._spawn(services.hints.run(self._handlers(), self._stop), "hints")
         services.metrics.reload_ok.set(1)

@@ -141,6 +141,18 @@ def _second(
     return {name: seconds for name, seconds in after.items() if name in receivers}
 
 
+def listeners(
+    alert: Alert, receivers: Mapping[str, ReceiverSettings], routes: Sequence[RouteSettings], now: float
+) -> list[str]:
+    """Who hears of a firing alert by now: those it is routed to, and those it was escalated to."""
+    found = _first(alert, receivers, routes)
+    for name, after in _second(alert, receivers, routes).items():
+        at = (alert.fired_at or now) + after
+        if now >= at and (alert.acked_at is None or alert.acked_at > at) and name not in found:
+            found.append(name)
+    return found
+
+
 def _message(
     transition: Transition, action: Action, receiver: str, pages: Pages, gate: Gate, after: float = 0.0
 ) -> Notification:

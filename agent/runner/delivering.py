@@ -10,6 +10,8 @@ import structlog
 
 from agent.runner.ledger import Change
 from agent.runner.services import Services
+from agent.store import outbox as outbox_rows
+from agent.store import verdicts
 from agent.store.outbox import SqlOutbox
 from alerts.delivery import Notifier
 from alerts.heartbeat import Heartbeat, ping
@@ -21,7 +23,7 @@ from probes.errors import MailcanaryError
 log = structlog.get_logger("delivering")
 
 BEAT_CHECK = 5.0
-"""Seconds between looks whether the heartbeat is due."""
+"""Most seconds between looks whether the heartbeat is due."""
 
 
 @dataclass
@@ -32,6 +34,20 @@ class Delivering:
     settings: Callable[[], AlertSettings]
     _outbox: Outbox | None = None
     _heart: Heartbeat = field(default_factory=Heartbeat)
+
+    async def load(self) -> None:
+        """Takes up what the last run left: notifications it died over, and the loop it had closed."""
+        database, now = self.services.database, self.services.clock.wall()
+        await database.write(lambda tx: outbox_rows.release(tx.conn))
+        closed = await database.read(lambda conn: verdicts.last_loop(conn, now))
+        if closed is not None:
+            self._heart = self._heart.loop_closed(*closed)
+
+    def alive(self) -> bool:
+        """Whether canaries are really sent and read back; never so where there is nothing to send."""
+        settings = self.settings().heartbeat
+        routes = self.services.config.routes_resolved
+        return bool(settings and routes and self._heart.alive(settings, self.services.clock.wall()))
 
     def wake(self) -> None:
         """Something was added to the outbox."""
@@ -100,9 +116,10 @@ class Delivering:
         while not stop.is_set():
             settings = self.settings().heartbeat
             now = self.services.clock.wall()
-            if settings and settings.url and self._heart.due(settings, now):
+            if settings and settings.url and self.alive() and self._heart.due(settings, now):
                 if await ping(settings, self.services.poster, now):
                     self._heart = self._heart.pinged(now)
                 else:
                     log.warning("the heartbeat was not accepted")
-            await self.services.clock.sleep(BEAT_CHECK)
+            pause = min(BEAT_CHECK, settings.every / 5) if settings else BEAT_CHECK
+            await self.services.clock.sleep(max(0.1, pause))

@@ -37,6 +37,11 @@ def add(conn: Connection, told: Iterable[Notification], now: float) -> None:
         )
 
 
+def release(conn: Connection) -> None:
+    """Frees what an agent that is gone had leased: only for the holder of the store's lease, at its start."""
+    conn.execute(sa.update(outbox).where(_waiting, outbox.c.leased_until > 0).values(leased_until=0.0))
+
+
 def backlog(conn: Connection) -> dict[str, int]:
     """How many notifications wait, by receiver."""
     query = sa.select(outbox.c.receiver, sa.func.count()).where(_waiting).group_by(outbox.c.receiver)

@@ -31,3 +31,12 @@ def last_seen(conn: Connection, sender: str, seed: str) -> float | None:
     query = sa.select(c.seen_at).where(c.sender == sender, c.seed == seed, c.outcome == Outcome.PASS.value)
     query = query.where(c.seen_at.is_not(None)).order_by(c.created_at.desc()).limit(1)
     return cast("float | None", conn.execute(query).scalar())
+
+
+def last_loop(conn: Connection, now: float) -> tuple[float, float] | None:
+    """When the newest canary of the last day that was read back was sent, and when it was read."""
+    c = canaries.c
+    query = sa.select(c.accepted_at, c.seen_at).where(c.created_at >= now - 86400.0, c.accepted_at <= now)
+    query = query.where(c.seen_at.is_not(None)).order_by(c.created_at.desc()).limit(1)
+    row = conn.execute(query).first()
+    return (row[0], row[1]) if row else None

@@ -5,72 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import yaml
 
 from agent.store import incidents
 from alerts import codec
 from alerts.lifecycle import Alert
 from alerts.texts import Pages, advice
-from probes.canary.state import Canary
 from probes.clock import rfc3339
 from tests.lab.agents import LabAgent, lab_agent
-from tests.lab.receivers import ROUTING_KEY, Receivers, Tree, receivers
+from tests.lab.breaking import URL, break_, repair, round_of, settings
+from tests.lab.receivers import ROUTING_KEY, Tree, receivers
 from tests.lab.world.lab import Lab
 
 pytestmark = pytest.mark.lab
-
-URL = "http://canary.example:9465"
-ZONE = "domains.dnsbl.test"
-RULE = {"failure_threshold": 2, "success_threshold": 2}
-
-
-def catalogue(folder: Path) -> Tree:
-    """The lab's domain blocklist as the config takes it."""
-    zone = {
-        "zone": ZONE,
-        "kinds": ["domain"],
-        "title": "Lab domains",
-        "severity": "error",
-        "status": "alive",
-        "delist": "https://lists.example/delist",
-        "codes": [{"code": "127.0.0.2", "text": "a source of unwanted mail", "category": "spam"}],
-    }
-    (folder / "zones.yaml").write_text(yaml.safe_dump({"zones": [zone]}))
-    return {"zones": [ZONE], "catalogue": "zones.yaml", "every": "1h"}
-
-
-def settings(folder: Path, told: Receivers) -> Tree:
-    """The sections this test adds: a sender's listing alone waits a minute for what it may explain."""
-    folder.mkdir(parents=True, exist_ok=True)
-    rules = {"spam": RULE, "authentication": RULE, "listed": {"after": "1m"}}
-    return {
-        "agent": {"external_url": URL},
-        "blocklists": catalogue(folder),
-        "alerts": {"receivers": told.settings(folder), "rules": rules},
-    }
-
-
-async def round_of(agent: LabAgent, *senders: str) -> list[Canary]:
-    """One canary of each sender to both seeds, with its verdict; the evaluator sees all of them at once."""
-    async with agent.app.evaluator._turn:
-        sent = [await agent.send(sender, seed) for sender in senders for seed in ("a", "b")]
-        return [await agent.settled(canary) for canary in sent]
-
-
-async def break_(lab: Lab, agent: LabAgent) -> None:
-    """The sender's keys and SPF no longer fit, and its domain is listed."""
-    lab.dkim.break_("sender.test")
-    lab.spf.break_("sender.test")
-    lab.blocklists.list_("healthy-domain", "sender.test")
-    await agent.app.watching.sweep(agent.app.services.config)
-
-
-async def repair(lab: Lab, agent: LabAgent) -> None:
-    """All of it is as it was."""
-    lab.dkim.repair("sender.test")
-    lab.spf.repair("sender.test")
-    lab.blocklists.delist("healthy-domain", "sender.test")
-    await agent.app.watching.sweep(agent.app.services.config)
 
 
 WHAT = "Mail from sender app lands in spam at 1 provider"
@@ -187,7 +133,10 @@ def only_alert(agent: LabAgent) -> Alert:
 
 
 async def test_one_page_for_one_cause_and_its_end(lab: Lab, tmp_path: Path) -> None:
-    async with receivers() as told, lab_agent(lab, tmp_path, **settings(tmp_path, told)) as agent:
+    async with (
+        receivers() as told,
+        lab_agent(lab, tmp_path, **settings(tmp_path, told.settings(tmp_path))) as agent,
+    ):
         assert {c.placement for c in await round_of(agent, "app", "bulk", "direct")} == {"inbox"}
         await break_(lab, agent)
         for _ in range(2):

@@ -22,6 +22,9 @@ from alerts.notifiers.alertmanager import AlertmanagerNotifier
 from alerts.settings import AlertKind, AlertmanagerSettings
 from alerts.texts import Pages
 from probes.outcome import Severity
+from tests.lab.agents import lab_agent
+from tests.lab.breaking import break_, repair, round_of, settings
+from tests.lab.world.lab import Lab
 
 PROGRAM, TOOL = shutil.which("prometheus-alertmanager"), shutil.which("amtool")
 pytestmark = [
@@ -62,6 +65,16 @@ class Manager:
         async with asyncio.timeout(30):
             while len(self.told) < count:
                 await asyncio.sleep(0.1)
+
+    async def names(self) -> list[str]:
+        """The names of the alerts that amtool shows."""
+        return sorted(alert["labels"]["alertname"] for alert in await self.shown())
+
+    async def shows(self, *names: str) -> None:
+        """Waits, at most 30 seconds, until amtool shows just these."""
+        async with asyncio.timeout(30):
+            while await self.names() != sorted(names):
+                await asyncio.sleep(0.2)
 
 
 def _free_port() -> int:
@@ -144,3 +157,28 @@ async def test_received_deduplicated_and_resolved(manager: Manager) -> None:
     assert [t["status"] for t in manager.told] == ["firing", "resolved"], (
         "told once each, however often re-sent"
     )
+
+
+async def test_a_running_agent_feeds_it(lab: Lab, manager: Manager, tmp_path: Path) -> None:
+    receiver = {"prometheus": {"alertmanager": {"url": manager.url, "resend": "1s"}}}
+    beat = {"watchdog": ["prometheus"], "within": "10m"}
+    async with lab_agent(lab, tmp_path, **settings(tmp_path, receiver, heartbeat=beat)) as agent:
+        assert await manager.names() == [], "no loop was closed yet, so there is no Watchdog"
+        await round_of(agent, "app", "bulk", "direct")
+        await manager.shows("MailcanaryWatchdog")
+        await break_(lab, agent)
+        for _ in range(2):
+            await round_of(agent, "app")
+        await manager.shows("MailcanaryDelivery", "MailcanaryWatchdog")
+        # An alert ends by itself four re-sends after the last one: that it is still there proves the feed.
+        await asyncio.sleep(6)
+        assert await manager.names() == ["MailcanaryDelivery", "MailcanaryWatchdog"]
+        await repair(lab, agent)
+        for _ in range(2):
+            await round_of(agent, "app")
+        await manager.shows("MailcanaryWatchdog")
+        await asyncio.sleep(3)
+        assert await manager.names() == ["MailcanaryWatchdog"], "what is over is not shown again"
+    told = [(t["alerts"][0]["labels"]["alertname"], t["status"]) for t in manager.told]
+    assert [status for name, status in told if name == "MailcanaryDelivery"] == ["firing", "resolved"]
+    await manager.shows()
