@@ -139,7 +139,7 @@ class Sending:
         token = mint(services.keys, agent=services.agent, route=route.name, at=now.wall, nonce=secret)
         domain = services.config.senders[route.sender].domain
         canary = Canary(
-            id=services.new_id(now.wall),
+            id=canaries.id_of(token),
             token=token,
             message_id=f"<{nonce(services.random, 12).hex()}.canary@{domain}>",
             sender=route.sender,
@@ -246,6 +246,7 @@ def _event(submission: Submission, now: Moment) -> track.Sent:
         soft=bool(reply and (reply.meaning.seeds_own_fault or reply.meaning.greylisting)),
         retry_after=float(reply.meaning.silence_seconds) or None if reply else None,
         detail=submission.detail,
+        fault=submission.reason.value if reply is None else "",
         at=_answered(submission, now),
     )
 

@@ -32,6 +32,7 @@ class Sent:
     soft: bool = False
     retry_after: float | None = None
     detail: str = ""
+    fault: str = ""  # of the network or of TLS, as a closed word
     at: Moment | None = None  # when the final reply was read
 
 
@@ -127,7 +128,7 @@ def _reply_evidence(event: Sent, now: Moment) -> tuple[Evidence, ...]:
         reply = event.reply
         text = " ".join(part for part in (str(reply.code), reply.enhanced, reply.text) if part)
         return (Evidence("smtp-reply", text, now.wall),)
-    return (Evidence("smtp", event.detail, now.wall),) if event.detail else ()
+    return (Evidence(event.fault or "smtp", event.detail, now.wall),) if event.detail else ()
 
 
 def _deferred(canary: Canary, event: Sent, now: Moment, facts: dict[str, object]) -> Canary:
