@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -13,7 +14,8 @@ from agent.store.database import Tx
 from agent.store.prepared import Prepared
 from agent.store.tables import canaries, sightings
 from probes.canary.state import Canary, Moment, Reply, State
-from probes.errors import StaleWrite
+from probes.canary.token import token_time
+from probes.errors import DataError, StaleWrite
 from probes.outcome import Evidence, Outcome, Placement
 
 OPEN = tuple(state.value for state in State if state.awaits_arrival)
@@ -132,12 +134,22 @@ def get(conn: Connection, canary_id: str) -> Canary | None:
     return _canary(dict(zip(COLUMNS, row, strict=True))) if row else None
 
 
-def by_token(conn: Connection, token: str, seed: str | None = None) -> Canary | None:
-    """The canary that bears the token; for a seed's mailbox, only one that was meant for that mailbox."""
-    query = sa.select(canaries).where(canaries.c.token == token)
-    if seed is not None:
-        query = query.where(canaries.c.seed == seed)
-    return _first(conn, query)
+def id_of(token: str) -> str:
+    """The id of the canary that bears the token: grows with time, and tells nothing of the token's secret.
+
+    Rows are found by token through it, so that the token needs no index of its own. Raises DataError.
+    """
+    digest = hashlib.blake2b(token.encode(), digest_size=8).hexdigest()
+    return f"{round(token_time(token) * 1000):012x}{digest}"
+
+
+def by_token(conn: Connection, token: str) -> Canary | None:
+    """The canary that bears the token."""
+    try:
+        found = get(conn, id_of(token))
+    except DataError:
+        return None
+    return found if found is not None and found.token == token else None
 
 
 def by_message_id(conn: Connection, message_id: str) -> Canary | None:

@@ -20,7 +20,9 @@ def expire(conn: Connection, now: float, results: float, messages: float) -> Non
     )
     old = now - results
     conn.execute(sa.delete(sightings).where(sightings.c.seen_at < old))
-    conn.execute(sa.delete(canaries).where(canaries.c.created_at < old, canaries.c.due_at.is_(None)))
+    # Ids grow with time: the oldest rows are the first of the table.
+    oldest = canaries.c.id < f"{int(max(old, 0.0) * 1000):012x}"
+    conn.execute(sa.delete(canaries).where(oldest, canaries.c.due_at.is_(None)))
     conn.execute(sa.delete(transitions).where(transitions.c.at < old))
     conn.execute(sa.delete(listings).where(listings.c.delisted_at < old))
     conn.execute(sa.delete(outbox).where(outbox.c.created_at < old, outbox.c.due_at.is_(None)))

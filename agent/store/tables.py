@@ -16,6 +16,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    text,
     true,
 )
 
@@ -117,12 +118,13 @@ canaries = Table(
     Column("duplicates", Integer, nullable=False, server_default="0"),
     Column("verdicts", JSON),
     Column("evidence", JSON),
-    UniqueConstraint("token"),
     Index("ix_canaries_due_at", "due_at"),
     Index("ix_canaries_route", "sender", "seed", "created_at"),
     Index("ix_canaries_seed_created", "seed", "created_at"),
-    Index("ix_canaries_created_at", "created_at"),
-    Index("ix_canaries_round", "round"),
+    Index(
+        "ix_canaries_round", "round", sqlite_where=text("round <> ''"), postgresql_where=text("round <> ''")
+    ),
+    sqlite_with_rowid=False,  # ids grow with time: rows are appended to the one tree there is
 )
 
 sightings = Table(
@@ -262,4 +264,45 @@ silences = Table(
     Column("comment", Text, nullable=False),
     Column("matchers", JSON, nullable=False),
     Column("expired_at", Float),
+)
+
+rounds = Table(
+    "rounds",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("key", String(128)),
+    Column("kind", String(16), nullable=False),
+    Column("who", String(128), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("started_at", Float, nullable=False),
+    Column("ended_at", Float),
+    Column("params", JSON, nullable=False),
+    Column("held", JSON, nullable=False),
+    Column("around", JSON, nullable=False),
+    Column("outcome", String(8)),
+    Column("verdict", JSON),
+    UniqueConstraint("key"),
+    Index("ix_rounds_state", "state"),
+    Index("ix_rounds_started_at", "started_at"),
+)
+
+changes = Table(
+    "changes",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("title", Text, nullable=False),
+    Column("who", String(128), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("started_at", Float, nullable=False),
+    Column("ends_at", Float, nullable=False),
+    Column("finished_at", Float),
+    Column("params", JSON, nullable=False),
+    Column("before_round", String(64)),
+    Column("after_round", String(64)),
+    Column("silence", Integer),
+    Column("outcome", String(8)),
+    Column("verdict", JSON),
+    Column("watch", JSON, nullable=False),
+    Index("ix_changes_state", "state"),
+    Index("ix_changes_started_at", "started_at"),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import statistics
 import tempfile
 import time
@@ -14,12 +15,14 @@ from agent.store import canaries
 from agent.store.database import Database
 from agent.store.schema import open_store
 from probes.canary.state import Canary, Moment
+from probes.canary.token import TokenKeys, mint
 from probes.clock import SystemClock
 from tests.bench.row import BenchRow
 
 COUNT = 200
 RUNS = 9
 SYNCS = 300
+KEYS = TokenKeys(1, {1: secrets.token_bytes(32)})
 
 
 def rows() -> list[BenchRow]:
@@ -67,11 +70,12 @@ async def _measure(database: Database, folder: Path) -> list[BenchRow]:
 
 
 def _canary(number: int) -> Canary:
-    name = f"{time.time_ns():x}{number:x}"
+    at = time.time()
+    token = mint(KEYS, agent="bench", route="app/gmail-1", at=at, nonce=secrets.token_bytes(16))
     return Canary(
-        id=name,
-        token=f"MC1{name}",
-        message_id=f"<{name}@bench.test>",
+        id=canaries.id_of(token),
+        token=token,
+        message_id=f"<{number}.{time.time_ns()}@bench.test>",
         sender="app",
         seed="gmail-1",
         provider="gmail",
@@ -79,7 +83,7 @@ def _canary(number: int) -> Canary:
         created=Moment.of(SystemClock()),
         deadline=600.0,
         late_after=86400.0,
-        due_at=time.time() + 600.0,
+        due_at=at + 600.0,
     )
 
 

@@ -20,6 +20,7 @@ from agent.store.database import Database, Hint, Tx
 from agent.store.schema import open_store
 from agent.store.tables import metadata, outbox, schedules, sightings
 from probes.canary.state import Canary, Moment, Reply, State
+from probes.canary.token import TokenKeys, mint
 from probes.errors import MailcanaryError, SchemaMismatch, StaleWrite, StoreError
 from probes.outcome import Evidence, Outcome, Placement
 
@@ -99,9 +100,14 @@ async def test_a_stale_write_is_refused(store: Database) -> None:
 
 
 async def test_a_token_belongs_to_one_canary(store: Database) -> None:
-    await store.write(lambda tx: canaries.insert(tx, canary("c1", token="same")))
+    token = mint(TokenKeys(1, {1: bytes(32)}), agent="a", route="app/box", at=NOW, nonce=bytes(16))
+    first = canary(canaries.id_of(token), token=token)
+    await store.write(lambda tx: canaries.insert(tx, first))
     with pytest.raises(StoreError):
-        await store.write(lambda tx: canaries.insert(tx, canary("c2", token="same")))
+        await store.write(lambda tx: canaries.insert(tx, first))
+    assert await store.read(lambda conn: canaries.by_token(conn, token)) == first
+    for other in (token[:-1] + ("A" if token[-1] != "A" else "B"), "MC1", ""):
+        assert await store.read(lambda conn, t=other: canaries.by_token(conn, t)) is None
 
 
 async def test_a_schedule_runs_once(store: Database) -> None:
@@ -286,8 +292,9 @@ def test_a_backup_restores(store: Database, url: str, tmp_path: Path) -> None:
 def test_retention_never_touches_what_is_open(store: Database) -> None:
     def fill(tx: Tx) -> None:
         old = Moment(NOW - 100 * DAY, 1.0, "boot")
-        canaries.insert(tx, canary("open", created=old))
-        keep(tx, canary("closed", created=old, due_at=None, state=State.CLOSED))
+        canaries.insert(tx, canary("0000open", created=old))
+        # Ids grow with time (canaries.id_of): old ones sort first.
+        keep(tx, canary("0000closed", created=old, due_at=None, state=State.CLOSED))
         keep(tx, canary("recent", due_at=None, state=State.CLOSED))
         for uid, seen in ((1, NOW - 100 * DAY), (2, NOW - 20 * DAY), (3, NOW - DAY)):
             canaries.sight(tx, "box", ("INBOX", 1, uid), "recent", seen, b"header")
@@ -308,7 +315,7 @@ def test_retention_never_touches_what_is_open(store: Database) -> None:
 
     store.write_now(fill)
     store.write_now(lambda tx: retention.expire(tx.conn, NOW, 90 * DAY, 14 * DAY))
-    assert {c.id for c in store.read_now(canaries.everything)} == {"open", "recent"}
+    assert {c.id for c in store.read_now(canaries.everything)} == {"0000open", "recent"}
     query = sa.select(sightings.c.uid, sightings.c.header).order_by(sightings.c.uid)
     kept = store.read_now(lambda conn: [tuple(row) for row in conn.execute(query)])
     assert kept == [(2, None), (3, b"header")]

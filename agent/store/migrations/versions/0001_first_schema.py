@@ -71,12 +71,17 @@ def upgrade() -> None:
         sa.Column("verdicts", sa.JSON(), nullable=True),
         sa.Column("evidence", sa.JSON(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_canaries")),
-        sa.UniqueConstraint("token", name=op.f("uq_canaries_token")),
+        sqlite_with_rowid=False,
     )
     with op.batch_alter_table("canaries", schema=None) as batch_op:
-        batch_op.create_index("ix_canaries_created_at", ["created_at"], unique=False)
         batch_op.create_index("ix_canaries_due_at", ["due_at"], unique=False)
-        batch_op.create_index("ix_canaries_round", ["round"], unique=False)
+        batch_op.create_index(
+            "ix_canaries_round",
+            ["round"],
+            unique=False,
+            sqlite_where=sa.text("round <> ''"),
+            postgresql_where=sa.text("round <> ''"),
+        )
         batch_op.create_index("ix_canaries_route", ["sender", "seed", "created_at"], unique=False)
         batch_op.create_index("ix_canaries_seed_created", ["seed", "created_at"], unique=False)
 
@@ -282,9 +287,10 @@ def downgrade() -> None:
     with op.batch_alter_table("canaries", schema=None) as batch_op:
         batch_op.drop_index("ix_canaries_seed_created")
         batch_op.drop_index("ix_canaries_route")
-        batch_op.drop_index("ix_canaries_round")
+        batch_op.drop_index(
+            "ix_canaries_round", sqlite_where=sa.text("round <> ''"), postgresql_where=sa.text("round <> ''")
+        )
         batch_op.drop_index("ix_canaries_due_at")
-        batch_op.drop_index("ix_canaries_created_at")
 
     op.drop_table("canaries")
     op.drop_table("alerts")
