@@ -86,6 +86,28 @@ def upgrade() -> None:
         batch_op.create_index("ix_canaries_seed_created", ["seed", "created_at"], unique=False)
 
     op.create_table(
+        "changes",
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("title", sa.Text(), nullable=False),
+        sa.Column("who", sa.String(length=128), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("started_at", sa.Float(), nullable=False),
+        sa.Column("ends_at", sa.Float(), nullable=False),
+        sa.Column("finished_at", sa.Float(), nullable=True),
+        sa.Column("params", sa.JSON(), nullable=False),
+        sa.Column("before_round", sa.String(length=64), nullable=True),
+        sa.Column("after_round", sa.String(length=64), nullable=True),
+        sa.Column("silence", sa.Integer(), nullable=True),
+        sa.Column("outcome", sa.String(length=8), nullable=True),
+        sa.Column("verdict", sa.JSON(), nullable=True),
+        sa.Column("watch", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_changes")),
+    )
+    with op.batch_alter_table("changes", schema=None) as batch_op:
+        batch_op.create_index("ix_changes_started_at", ["started_at"], unique=False)
+        batch_op.create_index("ix_changes_state", ["state"], unique=False)
+
+    op.create_table(
         "engine_rows",
         sa.Column("key", sa.String(length=400), nullable=False),
         sa.Column("value", sa.JSON(), nullable=False),
@@ -163,6 +185,27 @@ def upgrade() -> None:
         sa.Column("free_at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_paces")),
     )
+    op.create_table(
+        "rounds",
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("key", sa.String(length=128), nullable=True),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("who", sa.String(length=128), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("started_at", sa.Float(), nullable=False),
+        sa.Column("ended_at", sa.Float(), nullable=True),
+        sa.Column("params", sa.JSON(), nullable=False),
+        sa.Column("held", sa.JSON(), nullable=False),
+        sa.Column("around", sa.JSON(), nullable=False),
+        sa.Column("outcome", sa.String(length=8), nullable=True),
+        sa.Column("verdict", sa.JSON(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_rounds")),
+        sa.UniqueConstraint("key", name=op.f("uq_rounds_key")),
+    )
+    with op.batch_alter_table("rounds", schema=None) as batch_op:
+        batch_op.create_index("ix_rounds_started_at", ["started_at"], unique=False)
+        batch_op.create_index("ix_rounds_state", ["state"], unique=False)
+
     op.create_table(
         "schedules",
         sa.Column("name", sa.String(length=160), nullable=False),
@@ -270,6 +313,11 @@ def downgrade() -> None:
         batch_op.drop_index("ix_schedules_due_at")
 
     op.drop_table("schedules")
+    with op.batch_alter_table("rounds", schema=None) as batch_op:
+        batch_op.drop_index("ix_rounds_state")
+        batch_op.drop_index("ix_rounds_started_at")
+
+    op.drop_table("rounds")
     op.drop_table("paces")
     with op.batch_alter_table("outbox", schema=None) as batch_op:
         batch_op.drop_index("ix_outbox_due_at")
@@ -284,6 +332,11 @@ def downgrade() -> None:
     op.drop_table("listings")
     op.drop_table("leases")
     op.drop_table("engine_rows")
+    with op.batch_alter_table("changes", schema=None) as batch_op:
+        batch_op.drop_index("ix_changes_state")
+        batch_op.drop_index("ix_changes_started_at")
+
+    op.drop_table("changes")
     with op.batch_alter_table("canaries", schema=None) as batch_op:
         batch_op.drop_index("ix_canaries_seed_created")
         batch_op.drop_index("ix_canaries_route")
