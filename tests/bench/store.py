@@ -44,7 +44,8 @@ async def _measure(database: Database, folder: Path) -> list[BenchRow]:
         worst.append(sorted(waits)[int(0.99 * COUNT)])
         syncs += _fdatasyncs(folder)
     rate, single = COUNT / statistics.median(together), COUNT / statistics.median(alone)
-    p99, sync = statistics.median(worst) * 1e3, statistics.median(syncs) * 1e3
+    # Like with like: the 99th percentile of the waits beside that of the bare syncs.
+    p99, sync = statistics.median(worst) * 1e3, sorted(syncs)[int(0.99 * len(syncs))] * 1e3
     return [
         BenchRow(
             "200 concurrent intents, durable",
@@ -61,7 +62,7 @@ async def _measure(database: Database, folder: Path) -> list[BenchRow]:
             p99,
             "ms",
             sync,
-            "bare fdatasync",
+            "bare fdatasync, p99 too",
             p99 / sync,
             20.0,
             p99 / sync <= 20.0,
