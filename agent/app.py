@@ -97,7 +97,7 @@ class App:
         self.timer = Timer(
             services, self.ledger, self.mailboxes.want_scan, self.mailboxes.fault, scheduled=self.scheduled
         )
-        self.evaluator = Evaluator(services)
+        self.evaluator = Evaluator(services, scheduled=self.scheduled)
         self.delivering = Delivering(services, lambda: self.evaluator.settings)
         self.feeding = Feeding(
             services,

@@ -35,18 +35,24 @@ def update_conditions(draft: Draft) -> None:
 
 def _watch_runs(draft: Draft) -> None:
     """The absence of canary results is a fault of our own, found by nothing but the clock."""
-    rule = draft.rules.rule(AlertKind.NO_RUNS)
     name = f"own {AlertKind.NO_RUNS} canaries"
-    if not rule.enabled or not draft.cells:
-        return
-    if draft.now - draft.last_run >= rule.after:
-        text = "no canary came to a verdict"
-        known = draft.conditions.get(name)
-        since = draft.last_run
+    known = draft.conditions.get(name)
+    since = _silent_since(draft)
+    if since is not None:
+        text = f"no canary came to a verdict for {(draft.now - since) / 60:.0f} min"
         fresh = Condition(name, AlertKind.NO_RUNS, "canaries", since, draft.now, text=text)
         draft.conditions[name] = fresh if known is None else replace(known, bad=True, goods=0)
-    elif (known := draft.conditions.get(name)) is not None and known.bad:
-        draft.conditions[name] = replace(known, bad=False, goods=2, ok_since=draft.last_run)
+    elif known is not None and known.bad:
+        draft.conditions[name] = replace(known, bad=False, goods=99, ok_since=draft.now)
+
+
+def _silent_since(draft: Draft) -> float | None:
+    """Since when results should have come and none did, where that is too long."""
+    rule, expected = draft.rules.rule(AlertKind.NO_RUNS), draft.expected
+    if not rule.enabled or expected is None:
+        return None
+    since = max(draft.last_run, expected.since)
+    return since if since and draft.now - since >= max(rule.after, expected.at_least) else None
 
 
 def _over(draft: Draft, condition: Condition, rule: RuleSettings) -> bool:

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from alerts.causes import Cell, Matrix
 from alerts.lifecycle import Alert
+from alerts.observation import Expected
 from alerts.rules import WINDOW, bad_in, condition
 from alerts.settings import ROUTE_KINDS, RuleSet
 from alerts.state import Condition, EngineState, Memo, Noise
@@ -17,8 +18,11 @@ T = TypeVar("T")
 class Draft:
     """A state being changed. Copies a part only when it is first changed."""
 
-    def __init__(self, state: EngineState, rules: RuleSet, now: float) -> None:
+    def __init__(
+        self, state: EngineState, rules: RuleSet, now: float, expected: Expected | None = None
+    ) -> None:
         self.before = state
+        self.expected = expected
         self.rules = rules
         self.now = now
         self.cells: dict[str, Cell] = dict(state.cells)

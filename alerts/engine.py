@@ -28,13 +28,14 @@ from alerts.lifecycle import (
     worst,
 )
 from alerts.muting import Muting, broad, inhibited, muted
-from alerts.observation import CanaryResult, ListingSeen, Observation, OwnState, RecordSeen
+from alerts.observation import CanaryResult, Expected, ListingSeen, Observation, OwnState, RecordSeen
 from alerts.settings import RuleSet
 from alerts.state import Condition, EngineState
 from probes.outcome import Severity
 
 _UPDATE_PAUSE = 600.0
 _FORGET = 300.0
+_ALWAYS = Expected()
 
 
 def evaluate(
@@ -43,12 +44,14 @@ def evaluate(
     now: float,
     rules: RuleSet,
     muting: Muting | None = None,
+    expected: Expected | None = _ALWAYS,
 ) -> tuple[EngineState, list[Transition]]:
     """Takes the observations in (oldest first) and says what changed by now (epoch seconds).
 
     Call it with no observations too, at least every minute: time alone ends, reminds and finds absence.
+    expected: None where no canary results are to come: nothing is scheduled, or sending is paused.
     """
-    draft = Draft(state, rules, now)
+    draft = Draft(state, rules, now, expected)
     dirty = _absorb(draft, observations)
     forget_gone(draft)
     update_routes(draft, dirty)
@@ -126,7 +129,7 @@ def _advance(draft: Draft, alert: Alert) -> list[Transition]:
     draft.put(alert)
     out: list[Transition] = []
     if alert.state is AlertState.PENDING:
-        if now - alert.started >= _after(draft, alert):
+        if now - alert.started >= _after(draft, alert) and _still(draft, alert):
             alert = fire(alert, now)
             draft.put(alert)
         elif before is None:
@@ -136,6 +139,11 @@ def _advance(draft: Draft, alert: Alert) -> list[Transition]:
 
 def _after(draft: Draft, alert: Alert) -> float:
     return min(draft.rules.rule(m.kind).after for m in alert.members.values())
+
+
+def _still(draft: Draft, alert: Alert) -> bool:
+    """Whether a member is bad now: a fault that is over and only not yet settled is not worth waking for."""
+    return any(name not in draft.conditions or draft.conditions[name].bad for name in alert.members)
 
 
 def _emptied(draft: Draft, alert: Alert) -> list[Transition]:

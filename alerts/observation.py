@@ -98,6 +98,15 @@ class OwnState:
     provider: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """That canary results should come: since when (epoch seconds; earlier silence is no fault), and how long
+    it may be between two (seconds), whatever a rule says."""
+
+    since: float = 0.0
+    at_least: float = 0.0
+
+
 Observation = CanaryResult | ListingSeen | RecordSeen | OwnState
 
 _TYPES: dict[str, type[Observation]] = {

@@ -6,10 +6,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 
 from agent.config.alert_settings import alert_settings
+from agent.config.models import Config
 from agent.runner.services import Services
 from agent.store import incidents, outbox, rows
 from agent.store.database import Hint, Tx
@@ -17,9 +19,9 @@ from alerts.engine import acknowledge, evaluate
 from alerts.lifecycle import Transition
 from alerts.muting import Muting
 from alerts.notification import notifications
-from alerts.observation import Observation, observation_from_json
-from alerts.settings import AlertSettings
-from alerts.state import EngineState, changed_rows, from_rows, retain
+from alerts.observation import Expected, Observation, observation_from_json
+from alerts.settings import AlertKind, AlertSettings
+from alerts.state import Condition, EngineState, changed_rows, from_rows, retain
 from alerts.texts import Pages
 from probes.errors import DataError, MailcanaryError
 
@@ -41,15 +43,22 @@ class Evaluator:
     services: Services
     state: EngineState = field(default_factory=EngineState)
     settings: AlertSettings = field(default_factory=AlertSettings)
+    scheduled: bool = True
+    """False: no results are expected, only what is asked for is sent."""
+    _stored: EngineState = field(default_factory=EngineState)
+    """The state as the store has it: what a reload took away is still to be deleted there."""
+    _expected: Expected | None = None
     _watermark: int = 0
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """State is read, moved on and written in one turn."""
 
     async def load(self) -> None:
         """Reads what the last evaluation left."""
         found, self._watermark = await self.services.database.read(
             lambda conn: (incidents.engine_rows(conn), incidents.watermark(conn))
         )
-        self.state = from_rows(found)
+        self.state = self._stored = from_rows(found)
         self.configure()
 
     def configure(self, settings: AlertSettings | None = None) -> None:
@@ -57,7 +66,7 @@ class Evaluator:
         config = self.services.config
         self.settings = settings or alert_settings(config)
         routes = frozenset((route.sender, route.seed) for route in config.routes_resolved)
-        self.state = retain(self.state, routes)
+        self.state = retain(self.state, routes, partial(still_watched, config))
 
     def wake(self) -> None:
         """There may be new observations."""
@@ -91,23 +100,44 @@ class Evaluator:
 
     async def once(self) -> Sequence[Transition]:
         """One evaluation of what is new. Returns what changed."""
-        database = self.services.database
-        found = await database.read(lambda conn: rows.observations_after(conn, self._watermark))
-        silences = await database.read(lambda conn: incidents.active_silences(conn, self._now()))
+        async with self._turn:
+            return await self._once()
+
+    async def _once(self) -> Sequence[Transition]:
+        found, silences, paused = await self.services.database.read(
+            lambda conn: (
+                rows.observations_after(conn, self._watermark),
+                incidents.active_silences(conn, self._now()),
+                bool(rows.setting(conn, rows.PAUSED)),
+            )
+        )
         muting = Muting(silences=silences, maintenance=self.settings.maintenance)
         observations = [seen for _, _, body in found if (seen := _read(body)) is not None]
-        state, transitions = evaluate(self.state, observations, self._now(), self.settings.rules, muting)
+        expected = self._runs(paused)
+        rules = self.settings.rules
+        state, transitions = evaluate(self.state, observations, self._now(), rules, muting, expected)
         await self._commit(state, transitions, found[-1][0] if found else self._watermark)
         return transitions
 
+    def _runs(self, paused: bool) -> Expected | None:
+        """Whether canary results are to come, and since when: silence before that is no fault."""
+        routes = self.services.config.routes_resolved
+        if paused or not self.scheduled or not routes:
+            self._expected = None
+            return None
+        since = self._expected.since if self._expected else self._now()
+        self._expected = Expected(since, min(2 * route.every + route.deadline for route in routes))
+        return self._expected
+
     async def acknowledge(self, key: str, by: str) -> bool:
         """Somebody takes an alert on. False where there is no such open alert."""
-        state, transitions = acknowledge(self.state, key, by, self._now())
-        await self._commit(state, transitions, self._watermark)
+        async with self._turn:
+            state, transitions = acknowledge(self.state, key, by, self._now())
+            await self._commit(state, transitions, self._watermark)
         return bool(transitions)
 
     async def _commit(self, state: EngineState, transitions: Sequence[Transition], mark: int) -> None:
-        write, delete = changed_rows(self.state, state)
+        write, delete = changed_rows(self._stored, state)
         if not (write or delete or transitions or mark != self._watermark):
             return
         settings = self.settings
@@ -123,7 +153,8 @@ class Evaluator:
                 tx.defer(DELIVER)
 
         await self.services.database.write(commit)
-        self.state, self._watermark = state, mark
+        self.state = self._stored = state
+        self._watermark = mark
         for transition in transitions:
             log.info(
                 "alert",
@@ -135,6 +166,21 @@ class Evaluator:
 
     def _now(self) -> float:
         return self.services.clock.wall()
+
+
+def still_watched(config: Config, condition: Condition) -> bool:
+    """Whether a seed, sender or list that something was said of is still in the config."""
+    match condition.kind:
+        case AlertKind.SEED_UNREADABLE:
+            return condition.subject in config.seeds
+        case AlertKind.SENDER_UNREACHABLE:
+            return condition.subject in config.senders
+        case AlertKind.LISTED:
+            return config.blocklists is not None
+        case AlertKind.RECORD_DRIFT:
+            return config.records is not None
+        case _:
+            return True
 
 
 def _read(body: object) -> Observation | None:
