@@ -101,27 +101,31 @@ def _burn(shape: Shape, level: str, labels: tuple[str, ...], burn: Burn, selecto
 
 def _route_burns(shape: Shape) -> list[Rule]:
     members: dict[Burn, list[tuple[str, ...]]] = defaultdict(list)
+    slowest: dict[Burn, float] = {}
     for (every, _), pairs in shape.intervals().items():
         for burn in burns(3600.0 / every, shape.smallest):
             if burn.level == "warning":
                 members[burn] += pairs
+                slowest[burn] = max(every, slowest.get(burn, 0.0))
     everything = [pair for pairs in shape.intervals().values() for pair in pairs]
     return [
-        _route_burn(shape, burn, matchers(pairs, everything, ("sender", "seed")))
+        _route_burn(shape, burn, slowest[burn], matchers(pairs, everything, ("sender", "seed")))
         for burn, pairs in members.items()
     ]
 
 
-def _route_burn(shape: Shape, burn: Burn, selectors: list[str]) -> Rule:
-    limit = f"({burn.factor:g} * {1 - shape.objective:g})"
+def _route_burn(shape: Shape, burn: Burn, every: float, selectors: list[str]) -> Rule:
+    limit = burn.factor * (1 - shape.objective)
+    # One bad verdict lasts until the next, at most 1.2 intervals later: two are surely more than 1.8.
+    least = max(limit, 1.8 * every / burn.short)
     long, short = duration(burn.long), duration(burn.short)
 
     def one(selector: str) -> str:
         chosen = f"mailcanary_canary_outcome{{{selector}}}" if selector else "mailcanary_canary_outcome"
         return (
-            f"1 - avg_over_time({chosen}[{long}]) > {limit}\n"
-            f"and\n1 - avg_over_time({chosen}[{short}]) > {limit}\n"
-            f"and\ncount_over_time({chosen}[{long}]) > 0.5 * scalar(max(count_over_time(up[{long}])))"
+            f"1 - avg_over_time({chosen}[{long}]) > {limit:g}\n"
+            f"and\n1 - avg_over_time({chosen}[{short}]) > {least:g}\n"
+            f"and\n{chosen} offset {short} >= 0"
         )
 
     return alert(
