@@ -32,6 +32,9 @@ SEND_LEASE = 600.0
 RECORD_AGAIN = 2.0
 """Seconds between attempts to record what the store did not take."""
 
+OWN_SIDE = frozenset({"greeting", "ehlo", "tls", "auth"})
+"""Stages of a submission in which a relay knows nothing yet but us."""
+
 DAY = 86400.0
 
 
@@ -185,7 +188,7 @@ class Sending:
             if not self.origins.has(canary):  # a reload came between
                 return await self.ledger.apply(canary.id, track.withdrawn)
             submission = await self.origins.submit(canary)
-            event = _event(submission, self.services.now())
+            event = _event(submission, self.services.now(), relayed=self._relayed(canary))
             after = await self._record(canary.id, event)
             await self._aftermath(canary, submission)
         except MailcanaryError as error:
@@ -197,6 +200,9 @@ class Sending:
         if after is not None and submission.result in (SubmitResult.ACCEPTED, SubmitResult.UNCONFIRMED):
             self.on_sent(after)
         return after
+
+    def _relayed(self, canary: Canary) -> bool:
+        return self.services.config.senders[canary.sender].relay is not None
 
     async def _record(self, canary_id: str, event: track.Sent) -> Canary | None:
         """Writes how an attempt ended. A store that fails (disk full) is asked again while the intent is
@@ -237,13 +243,15 @@ def _silence(sender: str, provider: str) -> str:
     return f"silence/{sender}/{provider}"
 
 
-def _event(submission: Submission, now: Moment) -> track.Sent:
+def _event(submission: Submission, now: Moment, *, relayed: bool) -> track.Sent:
+    """relayed: what our own relay defers before it knows the recipient says nothing about the recipient."""
     reply = submission.reply
+    own = relayed and reply is not None and reply.stage in OWN_SIDE
     return track.Sent(
         result=submission.result.value,
         reply=_kept(reply),
         stages=submission.stages,
-        soft=bool(reply and (reply.meaning.seeds_own_fault or reply.meaning.greylisting)),
+        soft=own or bool(reply and (reply.meaning.seeds_own_fault or reply.meaning.greylisting)),
         retry_after=float(reply.meaning.silence_seconds) or None if reply else None,
         detail=submission.detail,
         fault=submission.reason.value if reply is None else "",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from base64 import b64decode, b64encode
 from binascii import Error
+from collections.abc import Sequence
 
 from probes.errors import LoginRefused
 from probes.mailbox.access import MailboxAccess, Password
@@ -25,10 +26,32 @@ def needs_literal(text: str) -> bool:
 
 
 async def log_in(protocol: HardenedProtocol, access: MailboxAccess) -> None:
-    """Authenticates by the best way that both sides know; raises LoginRefused with the server's words."""
+    """Authenticates by the best way that both sides know; raises LoginRefused with the server's words, less
+    the secret, which some servers repeat."""
+    secrets: list[str] = []
+    try:
+        await _log_in(protocol, access, secrets)
+    except LoginRefused as error:
+        raise LoginRefused(hidden(error.detail, secrets), **error.facts) from None
+
+
+def hidden(text: str, secrets: Sequence[str]) -> str:
+    """Text without the secrets and their base64, whole or cut off at its end."""
+    coded = [b64encode(secret.encode()).decode().rstrip("=") for secret in secrets]
+    for secret in sorted(filter(None, (*secrets, *coded)), key=len, reverse=True):
+        text = text.replace(secret, "[secret]")
+        for length in range(len(secret) - 1, 3, -1):
+            if text.endswith(secret[:length]):
+                text = text[:-length] + "[secret]"
+                break
+    return text
+
+
+async def _log_in(protocol: HardenedProtocol, access: MailboxAccess, secrets: list[str]) -> None:
     if isinstance(access.credential, Password):
+        secret = f"\0{access.username}\0{access.credential.text}"
+        secrets += [access.credential.text, secret]
         if "AUTH=PLAIN" in protocol.capabilities:
-            secret = f"\0{access.username}\0{access.credential.text}"
             await _authenticate(protocol, access, "PLAIN", secret.encode(), b"*\r\n")
         elif "LOGINDISABLED" in protocol.capabilities:
             raise LoginRefused("the server offers no password login here", reason="login-refused")
@@ -36,7 +59,9 @@ async def log_in(protocol: HardenedProtocol, access: MailboxAccess) -> None:
             await _login(protocol, access, access.credential)
         return
     try:
-        await _by_token(protocol, access, await access.credential.token())
+        token = await access.credential.token()
+        secrets.append(token)
+        await _by_token(protocol, access, token)
     except LoginRefused:
         access.credential.invalidate()
         raise
