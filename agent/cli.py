@@ -20,6 +20,7 @@ COMMANDS = (
     "why",
     "probe",
     "blocklist",
+    "records",
     "inspect",
     "alerts",
     "pause",

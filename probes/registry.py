@@ -16,6 +16,9 @@ from probes.clock import Clock, SystemClock
 from probes.dns import Resolver
 from probes.http import Fetcher
 from probes.outcome import Evidence, Outcome, Result, combine
+from probes.records.reach import Reach
+from probes.records.senders import SendingHost
+from probes.records.servers import Authorities
 from probes.records.survey import Survey, SurveyMeans, survey
 
 
@@ -24,7 +27,8 @@ class Means:
     """What a lookup probe may touch.
 
     resolver: without a cache; zones: those to ask, None for the enabled; fetcher: for MTA-STS and BIMI, made
-    here when None (some milliseconds); selectors: DKIM selectors by domain; senders: sending addresses.
+    here when None (some milliseconds); selectors: DKIM selectors by domain; senders: hosts that send, by
+    domain; reach, authorities: as a survey of records takes them.
     """
 
     resolver: Resolver
@@ -33,7 +37,9 @@ class Means:
     zones: Sequence[Zone] | None = None
     fetcher: Fetcher | None = None
     selectors: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    senders: Sequence[str] = ()
+    senders: Mapping[str, Sequence[SendingHost]] = field(default_factory=dict)
+    reach: Reach | None = None
+    authorities: Authorities | None = None
 
 
 LookupProbe = Callable[[str, Means], Awaitable[Result]]
@@ -71,8 +77,10 @@ async def records(target: str, means: Means) -> Result:
     """
     domain = domain_name(target)
     fetcher = means.fetcher or Fetcher(means.resolver, means.clock)
-    what = Survey(domain, means.selectors.get(domain, ()), means.senders)
-    return await survey(what, SurveyMeans(means.resolver, fetcher, means.clock))
+    what = Survey(domain, means.selectors.get(domain, ()), means.senders.get(domain, ()))
+    return await survey(
+        what, SurveyMeans(means.resolver, fetcher, means.clock, means.reach, means.authorities)
+    )
 
 
 def _summary(found: Sequence[Listing]) -> str:

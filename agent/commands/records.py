@@ -4,99 +4,157 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import sys
-from collections.abc import Iterable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from agent.commands.blocklist import EXIT_USAGE
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agent.config.models import Config
+    from probes.outcome import Result
+    from probes.records.senders import SendingHost
+    from probes.records.survey import SurveyMeans
 
 NAME = "records"
 HELP = "look at the DNS records that a domain's mail depends on"
 DESCRIPTION = """\
-Looks at a domain's MX, SPF, DKIM, DMARC, MTA-STS, TLS-RPT, BIMI and its senders' PTR records, and tells each
-fault with its reason and the record to publish. What could not be looked up is "unknown", never a fault.
+Looks at all that a domain's mail depends on: MX and the servers behind it (STARTTLS, certificate, DANE),
+SPF with its whole tree, DKIM keys, DMARC, MTA-STS, TLS-RPT, BIMI, the name servers and DNSSEC, and the names
+of its sending hosts. Each fault comes with its reason and the record to publish. What could not be looked
+up is "unknown", never a fault.
 
-Examples:
+With a config, its senders, selectors and resolver are used; without DOMAIN, every domain it names is looked
+at. SENDER is a sender of the config, or an address that mail leaves from.
+
+examples:
   mailcanary records example.com
   mailcanary records example.com --selector s1 --sender 192.0.2.1 --json
+  mailcanary records --sender app
 
-Exit codes: 0 no fault, 1 a fault, 2 wrong usage, 3 no fault seen but not all could be seen.
+exit codes: 0 no fault, 1 a fault, 2 wrong usage, 3 no fault seen but not all could be seen
 """
+
+AT_ONCE = 4
+"""Domains that are looked at together."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments."""
-    parser.add_argument("domains", metavar="DOMAIN", nargs="+", help="domain to look at")
+    from agent.commands.common import add_json
+
+    parser.add_argument("domains", metavar="DOMAIN", nargs="*", help="domain to look at")
+    for option, metavar, text in (
+        ("--domain", "DOMAIN", "the same"),
+        ("--selector", "NAME", "DKIM selector in use"),
+        ("--sender", "SENDER", "its domains and hosts"),
+        ("--resolver", "IP:PORT", "nameserver to ask"),
+    ):
+        help_ = f"{text}; may be repeated"
+        parser.add_argument(option, metavar=metavar, help=help_, action="append", default=[])
+    parser.add_argument("--dns-only", action="store_true", help="connect to no mail server and no web server")
+    parser.add_argument("--ca-file", metavar="FILE", help="PEM file of a private CA, besides the system's")
     parser.add_argument(
-        "--selector", metavar="NAME", action="append", default=[], help="DKIM selector in use"
+        "--allow-loopback", action="store_true", help="fetch policies and logos from this machine too"
     )
-    parser.add_argument(
-        "--sender", metavar="IP", action="append", default=[], help="address that mail leaves from"
-    )
-    parser.add_argument(
-        "--resolver", metavar="IP:PORT", action="append", default=[], help="nameserver to ask"
-    )
-    parser.add_argument("--json", action="store_true", help="one JSON line for each domain")
+    add_json(parser)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What was asked for, read and checked."""
+
+    domains: tuple[str, ...]
+    hosts: tuple[SendingHost, ...]
+    selectors: tuple[str, ...]
+    config: Config | None
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the command; returns the exit code."""
+    """Prints a report for each domain; returns the exit code."""
+    return asyncio.run(_survey_all(args))
+
+
+def _job(args: argparse.Namespace) -> Job:
+    from agent.records_plan import domains_of, sender_domains
+    from probes.blocklists.query import domain_name
     from probes.errors import ConfigError
 
+    config = _config(args)
+    domains = [domain_name(name) for name in (*args.domains, *args.domain)]
+    hosts = []
+    for text in args.sender:
+        host = _address(text)
+        if host is not None:
+            hosts.append(host)
+        elif config is not None and text in config.senders:
+            domains += sender_domains(config.senders[text])
+        else:
+            raise ConfigError(f"--sender {text}: neither an IP address nor a sender of the config")
+    if not domains and config is not None:
+        domains += domains_of(config)
+    if not domains:
+        raise ConfigError("name a domain to look at")
+    return Job(tuple(dict.fromkeys(domains)), tuple(hosts), tuple(args.selector), config)
+
+
+def _config(args: argparse.Namespace) -> Config | None:
+    """The config where one is named, or needed and there."""
+    from pathlib import Path
+
+    from agent.commands.common import DEFAULT_CONFIG, load_config
+
+    needed = not (args.domains or args.domain)
+    if args.config or (needed and Path(DEFAULT_CONFIG).exists()):
+        return load_config(args)
+    return None
+
+
+def _address(text: str) -> SendingHost | None:
+    from ipaddress import ip_address
+
+    from probes.records.senders import SendingHost
+
     try:
-        return asyncio.run(_survey_all(args))
-    except ConfigError as error:
-        print(f"mailcanary records: {error}", file=sys.stderr)
-        return EXIT_USAGE
+        return SendingHost(str(ip_address(text)))
+    except ValueError:
+        return None
+
+
+def _means(args: argparse.Namespace, config: Config | None) -> SurveyMeans:
+    from agent.records_means import survey_means
+    from probes.dns_client import DnsResolver
+
+    servers = args.resolver or (list(config.resolver.nameservers) if config else [])
+    resolver = DnsResolver(servers or None, timeout=config.resolver.timeout if config else 5.0)
+    return survey_means(
+        resolver, ca_file=args.ca_file, allow_loopback=args.allow_loopback, dns_only=args.dns_only
+    )
 
 
 async def _survey_all(args: argparse.Namespace) -> int:
-    from probes.blocklists.catalogue import Kind
-    from probes.blocklists.query import domain_name, parse_subject
-    from probes.clock import rfc3339
-    from probes.dns_client import DnsResolver
-    from probes.errors import ConfigError
-    from probes.http import Fetcher
+    from agent.records_text import records_json, records_text
     from probes.outcome import combine
-    from probes.records.survey import Survey, SurveyMeans, survey
 
-    domains = [domain_name(name) for name in args.domains]
-    senders = [parse_subject(text) for text in args.sender]
-    if any(sender.kind is Kind.DOMAIN for sender in senders):
-        raise ConfigError("--sender takes an IP address")
-    resolver = DnsResolver(args.resolver or _configured(getattr(args, "config", None)))
-    means = SurveyMeans(resolver, Fetcher(resolver))
+    job = _job(args)
+    means = _means(args, job.config)
+    gate = asyncio.Semaphore(AT_ONCE)
+    looks = [asyncio.create_task(_survey(domain, job, means, gate)) for domain in job.domains]
     outcomes = []
-    for domain in domains:
-        found = await survey(Survey(domain, args.selector, [s.text for s in senders]), means)
+    for index, look in enumerate(looks):
+        found = await look
         outcomes.append(found.outcome)
-        if args.json:
-            head = {"schema": "mailcanary.records/1", "domain": domain, "at": rfc3339(found.at)}
-            print(json.dumps({**head, "outcome": found.outcome, "reason": found.reason, **found.data}))
+        if args.format == "json":
+            print(records_json(found), flush=True)
         else:
-            print("\n".join(_report(domain, found.summary, found.data)))
+            print(("\n" if index else "") + "\n".join(records_text(found)), flush=True)
     return combine(outcomes).exit_code
 
 
-def _configured(path: str | None) -> list[str] | None:
-    if path is None:
-        return None
-    from agent.config.load import load
+async def _survey(domain: str, job: Job, means: SurveyMeans, gate: asyncio.Semaphore) -> Result:
+    from agent.records_plan import hosts_of, selectors_of
+    from probes.records.survey import Survey, survey
 
-    return list(load(path).resolver.nameservers) or None
-
-
-def _report(domain: str, summary: str, data: Mapping[str, Any]) -> Iterable[str]:
-    yield f"{domain}: {summary}"
-    for item in data["findings"]:
-        word = "unknown" if item["outcome"] == "unknown" else item["severity"]
-        yield f"\n  {word:8} {item['kind']}  {item['name']}"
-        yield f"           {item['what']}"
-        if item["why"]:
-            yield f"           why: {item['why']}"
-        if item["fix"]:
-            yield f"           fix: {item['fix']}"
-    if data["spf"]["tree"]:
-        yield f"\n  SPF, {data['spf']['lookups']} look-ups of 10:"
-        yield from (f"    {line}" for line in data["spf"]["tree"])
+    hosts: Sequence[SendingHost] = (*job.hosts, *hosts_of(job.config, domain))
+    selectors = (*job.selectors, *selectors_of(job.config, domain))
+    async with gate:
+        return await survey(Survey(domain, selectors, hosts), means)

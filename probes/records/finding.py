@@ -8,16 +8,22 @@ from dataclasses import dataclass
 from probes.dns import DnsAnswer, Resolver
 from probes.outcome import Outcome, Severity, combine
 
+KINDS = (
+    *("mx", "spf", "dkim", "dmarc", "mta-sts", "tls-rpt", "bimi"),
+    *("ptr", "helo", "dnssec", "dane", "ns", "caa"),
+)
+"""Every kind of record that is looked at."""
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One fault, or one thing that could not be seen.
 
-    kind: a closed word, fit for a metric label; name: the DNS name; what: the fault; why: whose rule it
-    breaks; fix: what to publish or do; unknown: True where we could not look.
+    code: a closed word that begins with its kind; name: the DNS name, host or URL; what: the fault; why:
+    whose rule it breaks; fix: what to publish or do; unknown: True where we could not look. INFO is a note.
     """
 
-    kind: str
+    code: str
     severity: Severity
     name: str
     what: str
@@ -25,12 +31,22 @@ class Finding:
     fix: str = ""
     unknown: bool = False
 
+    @property
+    def kind(self) -> str:
+        """The kind of record, one of KINDS: fit for a metric label."""
+        return next(kind for kind in KINDS if self.code.startswith(f"{kind}-"))
 
-def could_not_look(kind: str, answer: DnsAnswer) -> Finding:
+    @property
+    def is_note(self) -> bool:
+        """True for what is worth knowing and no fault."""
+        return self.severity is Severity.INFO and not self.unknown
+
+
+def could_not_look(code: str, answer: DnsAnswer) -> Finding:
     """The finding of a question that was not answered. Never says anything about the record."""
     detail = f" ({answer.detail})" if answer.detail else ""
     text = f"{answer.rdtype} could not be looked up: {answer.status.value}{detail}"
-    return Finding(kind, Severity.INFO, answer.name, text, unknown=True)
+    return Finding(code, Severity.INFO, answer.name, text, unknown=True)
 
 
 def outcome_of(findings: Iterable[Finding]) -> Outcome:

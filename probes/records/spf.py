@@ -19,32 +19,73 @@ _WHY = "receivers end with permerror: SPF then passes for nobody, and DMARC with
 
 
 @dataclass(slots=True)
+class SpfTerm:
+    """A term that asks DNS, or the root. text: the term; record: found behind it; note: what is odd."""
+
+    text: str
+    record: str = ""
+    note: str = ""
+    children: list[SpfTerm] = field(default_factory=list)
+
+    @property
+    def cost(self) -> int:
+        """Look-ups of the term itself and of all below it."""
+        return 1 + sum(child.cost for child in self.children)
+
+    def draw(self, before: str = "") -> list[str]:
+        """The terms below this one, as a tree in lines."""
+        lines = []
+        for index, child in enumerate(self.children):
+            last = index + 1 == len(self.children)
+            note = f"  <- {child.note}" if child.note else ""
+            lines.append(f"{before}{'└─ ' if last else '├─ '}{child.text} ({child.cost}){note}")
+            lines += child.draw(before + ("   " if last else "│  "))
+        return lines
+
+    def to_json(self) -> dict[str, object]:
+        """JSON-ready."""
+        children = [child.to_json() for child in self.children]
+        return {"term": self.text, "record": self.record, "note": self.note, "children": children}
+
+
+@dataclass(slots=True)
 class SpfSurvey:
-    """A record's tree. tree: a line for each record, indented; lookups, voids: counted at most."""
+    """A record's tree. lookups, voids: counted at most, as a receiver would."""
 
     domain: str
+    root: SpfTerm
     findings: list[Finding] = field(default_factory=list)
-    tree: list[str] = field(default_factory=list)
     lookups: int = 0
     voids: int = 0
     seen: int = 0
 
+    @property
+    def usable(self) -> bool:
+        """Whether there is a record that can be evaluated."""
+        return bool(self.root.record)
+
+    def draw(self) -> list[str]:
+        """The tree, for people: the record, then each term that asks DNS with its look-ups."""
+        return [f"{self.domain}: {self.root.record}", *self.root.draw()] if self.root.record else []
+
     def add(
-        self, kind: str, severity: Severity, name: str, what: str, why: str = _WHY, fix: str = ""
+        self, code: str, severity: Severity, name: str, what: str, why: str = _WHY, fix: str = ""
     ) -> None:
         """Notes a finding, once."""
-        finding = Finding(kind, severity, name, what, why, fix)
+        finding = Finding(code, severity, name, what, why, fix)
         if finding not in self.findings:
             self.findings.append(finding)
 
 
 async def survey_spf(domain: str, resolver: Resolver) -> SpfSurvey:
     """Walks the tree of a domain's SPF record."""
-    survey = SpfSurvey(domain)
-    await _walk(domain, resolver, survey, (), root=True)
-    cured = f"name addresses (ip4:, ip6:) instead of includes, or drop services no longer used; {domain}. TXT"
+    survey = SpfSurvey(domain, SpfTerm(domain))
+    await _walk(domain, resolver, survey, (), survey.root)
     if survey.lookups > MAX_LOOKUPS:
         what = f"{survey.lookups} DNS look-ups, {MAX_LOOKUPS} are allowed"
+        dear = sorted(survey.root.children, key=lambda term: -term.cost)[:3]
+        cured = "take out services no longer used, or name their addresses (ip4:, ip6:) instead; most cost "
+        cured += ", ".join(f"{term.text} ({term.cost})" for term in dear)
         survey.add("spf-lookups", Severity.ERROR, domain, what, fix=cured)
     if survey.voids > MAX_VOIDS:
         what = f"{survey.voids} names that do not exist, {MAX_VOIDS} are allowed"
@@ -53,36 +94,45 @@ async def survey_spf(domain: str, resolver: Resolver) -> SpfSurvey:
 
 
 async def _walk(
-    domain: str, resolver: Resolver, survey: SpfSurvey, above: tuple[str, ...], root: bool
+    domain: str, resolver: Resolver, survey: SpfSurvey, above: tuple[str, ...], term: SpfTerm
 ) -> None:
     survey.seen += 1
     if domain in above or len(above) > MAX_DEPTH or survey.seen > MAX_TREE:
+        term.note = "a loop" if domain in above else "not followed any further"
         if domain in above:
-            survey.add("spf-loop", Severity.ERROR, domain, f"{' > '.join((*above, domain))} includes itself")
+            path, fix = " > ".join((*above, domain)), f"take include:{domain} out of {above[-1]}"
+            survey.add("spf-loop", Severity.ERROR, domain, f"{path} includes itself", fix=fix)
         return
-    record = await _record(domain, resolver, survey, root)
+    root = term is survey.root
+    record = await _record(domain, resolver, survey, root, term)
     if record is None:
         return
-    survey.tree.append(f"{'  ' * len(above)}{domain}: {record.text}")
+    term.record = record.text
     _judge_end(domain, record, survey, root)
     for mechanism in record.mechanisms:
         if mechanism.name == "all":
             break  # what stands behind it is never looked at
-        await _follow(mechanism, domain, resolver, survey, above)
+        await _follow(mechanism, domain, resolver, survey, above, term)
     ended = any(m.name == "all" for m in record.mechanisms)
     if record.redirect is not None and not ended:
         survey.lookups += 1
+        child = SpfTerm(f"redirect={_plain(record.redirect) or '(a macro)'}")
+        term.children.append(child)
         if record.redirect.plain is not None:
-            await _walk(_plain(record.redirect), resolver, survey, (*above, domain), root)
+            await _walk(_plain(record.redirect), resolver, survey, (*above, domain), child)
 
 
-async def _record(domain: str, resolver: Resolver, survey: SpfSurvey, root: bool) -> SpfRecord | None:
+async def _record(
+    domain: str, resolver: Resolver, survey: SpfSurvey, root: bool, term: SpfTerm
+) -> SpfRecord | None:
     answer = await resolver.query(domain, "TXT")
     if not answer.status.conclusive:
+        term.note = answer.status.value
         survey.findings.append(could_not_look("spf-unknown", answer))
         return None
     records = [text for text in answer.records if is_spf(text)]
     if not records:
+        term.note = "no SPF record"
         _missing(domain, answer, survey, root)
         return None
     if len(records) > 1:
@@ -92,7 +142,8 @@ async def _record(domain: str, resolver: Resolver, survey: SpfSurvey, root: bool
     try:
         return parse_record(records[0])
     except SpfSyntaxError as error:
-        survey.add("spf-syntax", Severity.ERROR, domain, f"cannot be read: {error}", fix="correct that term")
+        text = f"cannot be read: {error}"
+        survey.add("spf-syntax", Severity.ERROR, domain, text, fix=f"correct that term: {records[0][:300]}")
         return None
 
 
@@ -130,10 +181,18 @@ def _judge_end(domain: str, record: SpfRecord, survey: SpfSurvey, root: bool) ->
 
 
 async def _follow(
-    mechanism: Mechanism, domain: str, resolver: Resolver, survey: SpfSurvey, above: tuple[str, ...]
+    mechanism: Mechanism,
+    domain: str,
+    resolver: Resolver,
+    survey: SpfSurvey,
+    above: tuple[str, ...],
+    term: SpfTerm,
 ) -> None:
-    if mechanism.name in _COUNTED:
-        survey.lookups += 1
+    if mechanism.name not in _COUNTED:
+        return
+    survey.lookups += 1
+    child = SpfTerm(mechanism.text)
+    term.children.append(child)
     if mechanism.name == "ptr":
         why = "RFC 7208 section 5.5: slow, unreliable, many receivers skip it"
         survey.add("spf-ptr", Severity.WARNING, domain, "uses ptr", why, "name the addresses instead")
@@ -143,7 +202,7 @@ async def _follow(
         return  # known only for a message
     name = _plain(target) if target is not None else domain
     if mechanism.name == "include":
-        await _walk(name, resolver, survey, (*above, domain), root=False)
+        await _walk(name, resolver, survey, (*above, domain), child)
     elif mechanism.name in ("a", "mx", "exists"):
         rdtypes = {"mx": ("MX",), "exists": ("A",)}.get(mechanism.name, ("A", "AAAA"))
         answers = [await resolver.query(name, rdtype) for rdtype in rdtypes]
@@ -152,6 +211,7 @@ async def _follow(
             survey.findings.append(could_not_look("spf-unknown", silent[0]))
         elif not any(a.records for a in answers):
             survey.voids += 1
+            child.note = "nothing there"
 
 
 def _plain(target: MacroString) -> str:

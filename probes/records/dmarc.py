@@ -1,85 +1,65 @@
-"""DKIM keys and the DMARC record as published (RFC 6376, RFC 8301, RFC 9989)."""
+"""The DMARC record that speaks for a domain: policy, faults, receivers of reports (RFC 9989, RFC 9990)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from probes.authentication.dmarc_policy import Policy, PolicyUnknown, TreeWalkRule, fetch_records
-from probes.authentication.dmarc_record import DmarcRecord
+from probes.authentication.dmarc_policy import Policy, PolicyUnknown, TreeWalkRule
+from probes.authentication.dmarc_record import DmarcRecord, parse_dmarc
 from probes.authentication.domains import is_below, registrable
-from probes.authentication.keys import KeyState, find_key
 from probes.dns import Resolver
 from probes.outcome import Severity
 from probes.records.finding import Finding, could_not_look, texts
-
-SHORT_KEY = 2048  # bits; RFC 8301 section 3.2: signers SHOULD use at least that, and MUST 1024
+from probes.records.text import read_dmarc
 
 _BULK = "Gmail, Yahoo and Microsoft want DMARC of whoever sends in bulk"
-_LOST = "messages signed with it fail DKIM"
-
-
-async def check_dkim(domain: str, selectors: Iterable[str], resolver: Resolver) -> list[Finding]:
-    """The keys of the selectors in use."""
-    return [
-        f for selector in selectors for f in await _check_key(f"{selector}._domainkey.{domain}", resolver)
-    ]
-
-
-async def _check_key(name: str, resolver: Resolver) -> list[Finding]:
-    found = await find_key(name, resolver)
-    if found.state is KeyState.UNREACHABLE:
-        return [Finding("dkim-unknown", Severity.INFO, name, found.detail, unknown=True)]
-    fix = f'{name}. TXT "v=DKIM1; k=rsa; p=..." with the key that is signed with'
-    kinds = {
-        KeyState.MISSING: "dkim-missing",
-        KeyState.REVOKED: "dkim-revoked",
-        KeyState.SYNTAX: "dkim-syntax",
-    }
-    if found.key is None:
-        return [
-            Finding(kinds.get(found.state, "dkim-syntax"), Severity.ERROR, name, found.detail, _LOST, fix)
-        ]
-    key, findings = found.key, []
-    if key.kind == "rsa" and key.bits < SHORT_KEY:
-        severity = Severity.ERROR if key.bits < 1024 else Severity.WARNING
-        why = "receivers ignore keys below 1024 bits, and will soon want 2048 (RFC 8301)"
-        new = f'a new selector with 2048 bits: {name}. TXT "v=DKIM1; k=rsa; p=..."'
-        findings.append(Finding("dkim-short", severity, name, f"{key.bits} bits only", why, new))
-    if key.testing:
-        why = "receivers treat its signatures as if there were none"
-        findings.append(
-            Finding("dkim-testing", Severity.WARNING, name, "t=y: still testing", why, "take t=y out")
-        )
-    return findings
 
 
 async def check_dmarc(domain: str, resolver: Resolver) -> tuple[list[Finding], Policy | None]:
     """The findings, and the policy that holds for the domain (None where it could not be seen)."""
     name = f"_dmarc.{domain}"
+    own, answer = await texts(name, resolver, "v")
+    if not answer.status.conclusive:
+        return [could_not_look("dmarc-unknown", answer)], None
     try:
-        own = await fetch_records(domain, resolver)
         policy = await TreeWalkRule(resolver).policy(domain)
     except PolicyUnknown as error:
         text = f"could not be looked up: {error}"
         return [Finding("dmarc-unknown", Severity.INFO, name, text, unknown=True)], None
+    records = [text for text in own if parse_dmarc(text) is not None]
     fix = f'{name}. TXT "v=DMARC1; p=none; rua=mailto:dmarc@{domain}"'
-    if len(own) > 1:
-        what = f"{len(own)} DMARC records: receivers use none of them"
-        return [Finding("dmarc-several", Severity.ERROR, name, what, _BULK, "leave one")], policy
+    if len(records) > 1:
+        what = f"{len(records)} DMARC records: receivers use none of them"
+        return [Finding("dmarc-several", Severity.ERROR, name, what, _BULK, _one_of(name, records))], policy
+    broken = [text for text in own if "dmarc" in text[:20].lower()]
+    if not records and broken:
+        what = f"receivers do not take this for a DMARC record: {broken[0][:200]}"
+        return [Finding("dmarc-broken", Severity.ERROR, name, what, _BULK, fix)], policy
     if policy.record is None:
         return [Finding("dmarc-missing", Severity.ERROR, name, "no DMARC record", _BULK, fix)], policy
     return [*_judge(policy, policy.record), *await _authorised(policy, policy.record, resolver)], policy
 
 
+def _one_of(name: str, records: list[str]) -> str:
+    """The strictest of several records."""
+    order = {"reject": 0, "quarantine": 1}
+    read = [(parse_dmarc(text), text) for text in records]
+    ranked = [(order.get((record and record.policy) or "", 2), text) for record, text in read]
+    return f'leave one: {name}. TXT "{min(ranked)[1]}"'
+
+
 def _judge(policy: Policy, record: DmarcRecord) -> list[Finding]:
     name = f"_dmarc.{policy.domain}"
     findings = []
-    if record.faults:
-        what = "; ".join(record.faults)
+    reading = read_dmarc(record.text)
+    if not reading.usable:
+        what = "receivers do not apply it: " + "; ".join(reading.faults)
+        fix = f'{name}. TXT "v=DMARC1; p=none; rua=mailto:dmarc@{policy.domain}"'
+        findings.append(Finding("dmarc-broken", Severity.ERROR, name, what, _BULK, fix))
+    elif reading.faults:
+        what, why = "; ".join(reading.faults), "what is wrong is ignored; a wrong policy counts as p=none"
         findings.append(
-            Finding("dmarc-syntax", Severity.WARNING, name, what, "a wrong tag is ignored", "correct it")
+            Finding("dmarc-syntax", Severity.WARNING, name, what, why, f"correct it: {record.text}")
         )
-    if policy.assessment == "none":
+    if policy.assessment == "none" and reading.usable:
         why = "nobody is asked to refuse forgeries; enough for the bulk rules"
         better = f'{name}. TXT "v=DMARC1; p=quarantine; ..." once the reports are clean'
         findings.append(Finding("dmarc-none", Severity.INFO, name, "p=none only watches", why, better))
@@ -87,9 +67,8 @@ def _judge(policy: Policy, record: DmarcRecord) -> list[Finding]:
         findings.append(Finding("dmarc-testing", Severity.INFO, name, "t=y: the policy is not to be applied"))
     if not record.reports_to:
         fix = f"add rua=mailto:dmarc@{policy.domain}"
-        findings.append(
-            Finding("dmarc-no-reports", Severity.INFO, name, "no rua=: nobody gets reports", fix=fix)
-        )
+        text = "no rua=: nobody gets reports"
+        findings.append(Finding("dmarc-no-reports", Severity.INFO, name, text, fix=fix))
     return findings
 
 

@@ -1,16 +1,12 @@
-"""MX hosts and sending addresses: can mail reach the domain, do its senders have names (RFC 5321, 1912)."""
+"""The MX records of a domain: can mail reach it (RFC 5321 section 5, RFC 7505)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from ipaddress import ip_address
 
-from probes.blocklists.query import reversed_address
-from probes.dns import DnsStatus, Resolver
+from probes.dns import Resolver
 from probes.outcome import Severity
 from probes.records.finding import Finding, could_not_look
-
-_PTR_WHY = "Gmail, Yahoo and Microsoft refuse or junk mail from addresses whose name and address do not agree"
 
 
 async def check_mx(domain: str, resolver: Resolver) -> tuple[list[Finding], list[str]]:
@@ -69,41 +65,8 @@ async def _check_target(host: str, resolver: Resolver) -> list[Finding]:
     if silent:
         return [*findings, could_not_look("mx-unknown", silent[0])]
     text = "an MX host has no address"
+    fix = f"{host}. A ..., or take the host out of the MX records"
     return [
         *findings,
-        Finding("mx-unresolved", Severity.ERROR, host, text, "mail waits, then bounces", f"{host}. A ..."),
+        Finding("mx-unresolved", Severity.ERROR, host, text, "mail waits, then bounces", fix),
     ]
-
-
-async def check_senders(addresses: Iterable[str], resolver: Resolver) -> list[Finding]:
-    """PTR and forward confirmation (FCrDNS) of each sending address."""
-    findings = []
-    for text in addresses:
-        finding = await _check_sender(text, resolver)
-        if finding is not None:
-            findings.append(finding)
-    return findings
-
-
-async def _check_sender(text: str, resolver: Resolver) -> Finding | None:
-    address = ip_address(text)
-    zone = "in-addr.arpa" if address.version == 4 else "ip6.arpa"
-    reverse = f"{reversed_address(address)}.{zone}"
-    answer = await resolver.query(reverse, "PTR")
-    if not answer.status.conclusive:
-        return could_not_look("ptr-unknown", answer)
-    fix = f"{reverse}. PTR mail.example.com. (ask the address's owner), and the same address at that name"
-    if not answer.records:
-        return Finding("ptr-missing", Severity.ERROR, reverse, f"{text} has no name", _PTR_WHY, fix)
-    rdtype = "A" if address.version == 4 else "AAAA"
-    silent = None
-    for name in answer.records[:10]:
-        forward = await resolver.query(name.rstrip("."), rdtype)
-        if forward.status is DnsStatus.OK and any(ip_address(r) == address for r in forward.records):
-            return None
-        silent = silent or (None if forward.status.conclusive else forward)
-    if silent is not None:
-        return could_not_look("ptr-unknown", silent)
-    what = f"{text} is named {answer.records[0]}, which does not lead back to it"
-    first = answer.records[0].rstrip(".")
-    return Finding("ptr-unconfirmed", Severity.ERROR, reverse, what, _PTR_WHY, f"{first}. {rdtype} {text}")
