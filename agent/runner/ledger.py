@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from agent.runner.services import Services
@@ -13,6 +13,9 @@ from probes.canary.state import Canary, Moment, State
 from probes.outcome import Placement
 
 Step = Callable[[Canary, Moment], Canary]
+
+
+WAITING = frozenset({State.INTENDED, State.DEFERRED, State.SENT, State.UNCONFIRMED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,8 @@ class Ledger:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._awaited: dict[str, dict[str, Canary]] = {}
+        self._waiting: dict[str, dict[str, Canary]] = {}  # by seed and token: no verdict yet
+        self._known: dict[str, dict[str, Canary]] = {}  # the others whose copies or late arrival count
         self._listeners: list[Listener] = []
 
     def load(self, open_canaries: Iterable[Canary]) -> None:
@@ -44,13 +48,21 @@ class Ledger:
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 
-    def awaited(self, seed: str) -> list[Canary]:
-        """Canaries whose message may still turn up in the seed's mailbox."""
-        return list(self._awaited.get(seed, {}).values())
+    def waiting(self, seed: str) -> Collection[Canary]:
+        """Canaries whose message should turn up in the seed's mailbox soon, oldest first."""
+        return self._waiting.get(seed, {}).values()
+
+    def oldest(self, seed: str) -> float | None:
+        """When the oldest canary that is still looked for was made; both memories are in that order."""
+        firsts = [next(iter(kept.values()), None) for kept in self._of(seed)]
+        return min((canary.created.wall for canary in firsts if canary), default=None)
+
+    def _of(self, seed: str) -> tuple[dict[str, Canary], dict[str, Canary]]:
+        return self._waiting.setdefault(seed, {}), self._known.setdefault(seed, {})
 
     def expects(self, seed: str, token: str) -> Canary | None:
         """The open intent for that mailbox that bears the token."""
-        return self._awaited.get(seed, {}).get(token)
+        return self._waiting.get(seed, {}).get(token) or self._known.get(seed, {}).get(token)
 
     async def apply(self, canary_id: str, step: Step) -> Canary | None:
         """Moves one canary on and returns it; None where there is no such canary."""
@@ -135,14 +147,18 @@ class Ledger:
             metrics.duplicates.labels(after.sender, after.provider).inc()
 
     def _remember(self, canary: Canary) -> None:
-        tokens = self._awaited.setdefault(canary.seed, {})
-        known = tokens.get(canary.token)
-        if known is not None and known.version > canary.version:
+        before = self.expects(canary.seed, canary.token)
+        if before is not None and before.version > canary.version:
             return  # told out of order
-        if canary.state.awaits_arrival or (canary.state is State.SETTLED and canary.due_at is not None):
-            tokens[canary.token] = canary
+        waiting, known = self._of(canary.seed)
+        if canary.state in WAITING:
+            waiting[canary.token] = canary
+            return
+        waiting.pop(canary.token, None)
+        if canary.state is State.CLOSED or canary.due_at is None:
+            known.pop(canary.token, None)
         else:
-            tokens.pop(canary.token, None)
+            known[canary.token] = canary
 
 
 def _verdict(canary: Canary) -> tuple[object, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 import structlog
@@ -47,16 +47,15 @@ class SeedOwner:
 
     def expecting(self) -> Expectation:
         """What is waited for now."""
-        awaited = self.ledger.awaited(self.seed)
-        waiting = [c for c in awaited if c.state in (State.SENT, State.UNCONFIRMED, State.INTENDED)]
+        waiting = self.ledger.waiting(self.seed)
         return Expectation(
-            open=len(awaited),
-            oldest_sent_at=min((c.created.wall for c in awaited), default=None),
+            open=len(waiting),
+            oldest_sent_at=self.ledger.oldest(self.seed),
             burst=self._burst(waiting),
             scan_after=self._scan_after,
         )
 
-    def _burst(self, waiting: list[Canary]) -> tuple[float, float] | None:
+    def _burst(self, waiting: Collection[Canary]) -> tuple[float, float] | None:
         boot = self.services.clock.boot
         starts = [c.accepted.monotonic for c in waiting if c.accepted and c.accepted.boot == boot]
         if not starts:
@@ -120,7 +119,7 @@ class SeedOwner:
         began = Moment(report.started_wall, report.started_monotonic, self.services.clock.boot)
         clean = report.complete and not self.frozen(self.seed, began)
         scan = track.Scan(began, clean, "" if clean else str(report.fault or "clock"))
-        waiting = [c for c in self.ledger.awaited(self.seed) if c.state in (State.SENT, State.UNCONFIRMED)]
+        waiting = [c for c in self.ledger.waiting(self.seed) if c.state in (State.SENT, State.UNCONFIRMED)]
         changes = await self.services.database.write(lambda tx: self._settle(tx, waiting, scan))
         if self._scan_after is not None and report.started_wall >= self._scan_after:
             self._scan_after = None

@@ -18,8 +18,6 @@ from probes.canary.token import token_time
 from probes.errors import DataError, StaleWrite
 from probes.outcome import Evidence, Outcome, Placement
 
-OPEN = tuple(state.value for state in State if state.awaits_arrival)
-
 MOVING = (
     "state",
     "due_at",
@@ -166,12 +164,6 @@ def due(conn: Connection, now: float, limit: int = 1000) -> list[Canary]:
 def next_due(conn: Connection) -> float | None:
     """When the next canary comes due, seconds since the epoch."""
     return cast("float | None", conn.execute(sa.select(sa.func.min(canaries.c.due_at))).scalar())
-
-
-def awaited(conn: Connection, seed: str) -> list[Canary]:
-    """Canaries whose message may still turn up in the seed's mailbox, oldest first."""
-    query = sa.select(canaries).where(canaries.c.seed == seed, canaries.c.state.in_(OPEN))
-    return _all(conn, query.order_by(canaries.c.created_at))
 
 
 def remembered(conn: Connection) -> list[Canary]:

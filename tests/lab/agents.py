@@ -74,7 +74,7 @@ class LabAgent:
 
 
 def write_config(
-    lab: Lab, folder: Path, *, deadline: str = "3s", late_after: str = "1h", **sections: Any
+    lab: Lab, folder: Path, *, deadline: str = "20s", late_after: str = "1h", **sections: Any
 ) -> tuple[Path, dict[str, User]]:
     """A config with fresh mailboxes: senders app, bulk, strict (relay) and direct; seeds a and b."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -108,7 +108,7 @@ async def test_a_5xx_is_rejected_with_its_meaning(lab: Lab, tmp_path: Path) -> N
 
 
 async def test_a_silent_drop_is_missing(lab: Lab, tmp_path: Path) -> None:
-    async with lab_agent(lab, tmp_path) as agent:
+    async with lab_agent(lab, tmp_path, deadline="3s") as agent:
         lab.policy("a").rule(agent.users["a"].address, "DISCARD")
         canary = await agent.settled(await agent.send("app", "a"))
         assert (canary.placement, canary.outcome) == (Placement.MISSING, Outcome.FAIL)
@@ -119,7 +119,7 @@ async def test_a_silent_drop_is_missing(lab: Lab, tmp_path: Path) -> None:
 
 
 async def test_held_then_released_is_late_once(lab: Lab, tmp_path: Path) -> None:
-    async with lab_agent(lab, tmp_path) as agent:
+    async with lab_agent(lab, tmp_path, deadline="3s") as agent:
         lab.postfix("a").hold()
         canary = await agent.settled(await agent.send("app", "a"))
         assert canary.placement is Placement.MISSING
