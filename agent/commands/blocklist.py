@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from agent.blocklist_text import Progress
     from agent.config.models import Config
-    from probes.blocklists.catalogue import Catalogue, Zone
+    from probes.blocklists.catalogue import Zone
     from probes.blocklists.check import Listing
 
 NAME = "blocklist"
@@ -39,7 +39,6 @@ Exit codes: 0 nothing listed, 1 something listed, 2 wrong usage, 3 nothing liste
 """
 
 EXIT_USAGE = 2
-FALLBACK = frozenset({"timeout", "servfail", "refused", "error", "zone-unreachable", "resolver"})
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -99,13 +98,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _job(args: argparse.Namespace) -> Job:
+    from agent.blocklist_plan import subjects_of, zones_of
     from probes.dns_client import system_nameservers
     from probes.errors import ConfigError
 
     config = _config(getattr(args, "config", None))
-    catalogue = _catalogue(config)
-    zones = _zones(args, config, catalogue)
-    subjects = tuple(args.subjects) or (_configured_subjects(config) if config else ())
+    planned = config if config and config.blocklists else None
+    zones = zones_of(planned, names=args.zone, keys=_keys(args.key), switched_off=args.zones)
+    subjects = tuple(args.subjects) or (subjects_of(config) if config else ())
     if not subjects and not args.zones:
         raise ConfigError("name an address or a domain to look up, or use --zones")
     nameservers = tuple(args.resolver) or (tuple(config.resolver.nameservers) if config else ())
@@ -114,7 +114,7 @@ def _job(args: argparse.Namespace) -> Job:
     timeout = args.timeout or (config.resolver.timeout if config else 5.0)
     if not 0 < timeout <= 600:
         raise ConfigError("--timeout is more than 0 and at most 600 seconds")
-    return Job(subjects, zones, nameservers, timeout, named=bool(args.zone))
+    return Job(subjects, tuple(zones), nameservers, timeout, named=bool(args.zone))
 
 
 def _config(path: str | None) -> Config | None:
@@ -123,37 +123,6 @@ def _config(path: str | None) -> Config | None:
     from agent.config.load import load
 
     return load(path)
-
-
-def _catalogue(config: Config | None) -> Catalogue:
-    from probes.blocklists.catalogue import parse_catalogue, shipped
-    from probes.errors import ConfigError
-
-    own = config.blocklists.catalogue if config and config.blocklists else None
-    if own is None:
-        return shipped()
-    try:
-        text = Path(own).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the zone catalogue cannot be read: {error}") from None
-    return shipped().over(parse_catalogue(text, str(own)))
-
-
-def _zones(args: argparse.Namespace, config: Config | None, catalogue: Catalogue) -> tuple[Zone, ...]:
-    """The zones to ask, with their keys where there are any."""
-    section = config.blocklists if config else None
-    names = args.zone or (section.zones if section else None)
-    if names:
-        zones = [catalogue.find(str(name)) for name in names]
-    else:
-        skipped = {str(name) for name in section.skip_zones} if section else set()
-        chosen = catalogue if args.zones else catalogue.enabled()
-        zones = [zone for zone in chosen if zone.name not in skipped]
-    keys = {str(zone): secret.reveal() for zone, secret in section.keys.items()} if section else {}
-    keys |= _keys(args.key)
-    if not names and not args.zones:  # a key is an order to use its zone
-        zones += [zone for name in keys if (zone := catalogue.find(name)) not in zones]
-    return tuple(zone.keyed(keys[zone.name]) if zone.name in keys else zone for zone in zones)
 
 
 def _keys(options: Iterable[str]) -> dict[str, str]:
@@ -169,16 +138,6 @@ def _keys(options: Iterable[str]) -> dict[str, str]:
         except (OSError, UnicodeDecodeError):
             raise ConfigError(f"the key of {zone} cannot be read") from None
     return found
-
-
-def _configured_subjects(config: Config) -> tuple[str, ...]:
-    section = config.blocklists
-    if section is None:
-        return ()
-    named = section.subjects
-    hosts = (f"host:{name}" for name in named.hosts)
-    records = (f"spf:{name}" for name in named.spf)
-    return (*map(str, named.ips), *map(str, named.domains), *hosts, *records)
 
 
 async def _look_up(job: Job, as_json: bool) -> int:
@@ -203,6 +162,7 @@ async def _look_up(job: Job, as_json: bool) -> int:
 async def _through(job: Job, subjects: Sequence[str], progress: Progress) -> list[Listing]:
     """Asks the first nameserver; what its own failure left open is asked of the next, controls and all."""
     from probes.blocklists.check import check
+    from probes.blocklists.judge import ASK_ELSEWHERE
     from probes.blocklists.query import parse_subject
     from probes.dns_client import DnsResolver
 
@@ -216,9 +176,9 @@ async def _through(job: Job, subjects: Sequence[str], progress: Progress) -> lis
         )
         for listing in found:
             held = answers.get((listing.subject, listing.zone))
-            if held is None or held.reason.value in FALLBACK:
+            if held is None or held.reason in ASK_ELSEWHERE:
                 answers[listing.subject, listing.zone] = listing
-        open_pairs = [key for key, listing in answers.items() if listing.reason.value in FALLBACK]
+        open_pairs = [key for key, listing in answers.items() if listing.reason in ASK_ELSEWHERE]
         if not open_pairs:
             break
         wanted = list(dict.fromkeys(subject for subject, _ in open_pairs))

@@ -6,6 +6,7 @@ providers lie below both, switched off, since nothing but a name is known of the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -94,6 +95,7 @@ class Zone:
     source: tuple[str, ...] = ()
     checked: str = ""
     catalogued: bool = True
+    key: str = field(default="", repr=False)  # what stands in `origin` and must not be shown
 
     @property
     def needs_key(self) -> bool:
@@ -104,7 +106,11 @@ class Zone:
         """The zone as a customer asks it. Raises ConfigError for a key that is no DNS label."""
         if not key.isascii() or not key.replace("-", "").isalnum() or len(key) > 63:
             raise ConfigError(f"the key of {self.name} is not a DNS label")
-        return replace(self, origin=self.origin.replace("{key}", key))
+        return replace(self, origin=self.origin.replace("{key}", key), key=key)
+
+    def without_key(self, text: str) -> str:
+        """A text fit to be shown: a server or a library may have put the question's name into it."""
+        return re.sub(re.escape(self.key), "KEY", text, flags=re.IGNORECASE) if self.key else text
 
 
 _ANY = "127.*.*.*"

@@ -71,11 +71,11 @@ def listing(pair: Pair, verdict: Verdict, txt: str = "") -> Listing:
         listed=verdict.listed,
         reason=verdict.reason,
         codes=verdict.codes,
-        meaning=verdict.meaning,
+        meaning=pair.zone.without_key(verdict.meaning),
         category=verdict.category,
         severity=verdict.severity,
         delist_url=pair.zone.delist,
-        txt=txt,
+        txt=pair.zone.without_key(txt),
     )
 
 

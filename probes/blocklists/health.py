@@ -80,7 +80,8 @@ async def examine(zone: Zone, kind: Kind, resolver: Resolver, nonce: str = "") -
     servers = {a.nameserver for a in answers if a.status.conclusive}
     if reason is None and len(servers) > 1:
         reason, text = Reason.RESOLVER, "its controls were answered by different servers"
-    return ZoneHealth(zone.name, kind, reason, text, min(servers, default=""), clean[0].ttl)
+    shown = zone.without_key(text)
+    return ZoneHealth(zone.name, kind, reason, shown, min(servers, default=""), clean[0].ttl)
 
 
 def suspect_resolver(healths: Iterable[ZoneHealth]) -> list[ZoneHealth]:

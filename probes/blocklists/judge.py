@@ -41,6 +41,19 @@ class Reason(StrEnum):
     NOT_APPLICABLE = "not-applicable"
 
 
+ASK_ELSEWHERE = frozenset(
+    {
+        Reason.TIMEOUT,
+        Reason.SERVFAIL,
+        Reason.REFUSED,
+        Reason.ERROR,
+        Reason.QUERY_REFUSED,
+        Reason.ZONE_UNREACHABLE,
+        Reason.RESOLVER,
+    }
+)
+"""Reasons for which another nameserver may see what this one did not."""
+
 _FAILED = {
     DnsStatus.TIMEOUT: (Reason.TIMEOUT, "the question was not answered in time"),
     DnsStatus.SERVFAIL: (Reason.SERVFAIL, "the resolver answered SERVFAIL"),

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from probes.blocklists.catalogue import Kind, Zone
@@ -30,12 +32,13 @@ _NOT_LISTED = bytes([_STATES[Reason.NOT_LISTED]])
 Confirmed = Callable[[Subject, Zone, Verdict], None]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class ZoneLane:
     """The pairs of one zone and one kind of subject, in the order of the subjects.
 
     next: the first pair not asked yet; confirmed: below this everything is final; end: how many there are in
-    this round. order: the positions asked in this round, where not all are.
+    this round. order: the positions asked in this round, where not all are. followed: positions whose verdict
+    is told whatever it is. carried: what an earlier process had found in this round, by reason.
     """
 
     zone: Zone
@@ -52,6 +55,9 @@ class ZoneLane:
     failures: int = 0
     health: ZoneHealth | None = None
     order: Sequence[int] = ()
+    followed: frozenset[int] = frozenset()
+    carried: dict[Reason, int] = field(default_factory=dict)
+    _asked_to: int | None = None  # where it was given up
     _every: Sequence[bytes] = field(init=False)
     _held: list[tuple[int, Verdict, float]] = field(default_factory=list)
     _doubtful: list[int] = field(default_factory=list)
@@ -74,6 +80,18 @@ class ZoneLane:
     def healthy(self) -> bool:
         """True where the zone's last controls were good."""
         return self.health is not None and self.health.healthy
+
+    @property
+    def cursor(self) -> int:
+        """Below this an earlier process need not ask again; 0 in a round that leaves pairs out."""
+        if self.order:
+            return 0
+        return self.confirmed if self._asked_to is None else self._asked_to
+
+    def follow(self, texts: frozenset[str]) -> None:
+        """From now on the verdict of these subjects is told, also where they are not listed."""
+        found = (i for i, subject in enumerate(self.subjects) if subject.text in texts) if texts else ()
+        self.followed = frozenset(found)
 
     def answered(self, index: int, answer: DnsAnswer) -> None:
         """Keeps what is not a plain "no such name". The verdict waits for the closing controls."""
@@ -106,11 +124,22 @@ class ZoneLane:
         for index, verdict, life in self._held:
             position = self._position(index)
             self.until[position] = int(now + min(life, MAX_TTL))
-            if verdict.listed:
+            if verdict.listed or position in self.followed:
                 tell(self.subjects[position], self.zone, verdict)
+        self._tell_clean(first, last, tell)
         self._clear()
         self.confirmed = last
         self.failures = 0
+
+    def _tell_clean(self, first: int, last: int, tell: Confirmed) -> None:
+        """Tells the followed ones that are not listed."""
+        for position in sorted(self.followed):
+            index = bisect_left(self.order, position) if self.order else position
+            if not first <= index < last or self._position(index) != position:
+                continue
+            if self.state[index] == _STATES[Reason.NOT_LISTED]:
+                verdict = Verdict(Outcome.PASS, False, Reason.NOT_LISTED, "not listed")
+                tell(self.subjects[position], self.zone, verdict)
 
     def forget(self) -> None:
         """Takes back what was asked since the last good controls: it will be asked again."""
@@ -122,17 +151,21 @@ class ZoneLane:
         """Ends the lane of a zone that stays bad: what is left is unknown, for the zone's reason."""
         self.forget()
         reason = self.health.reason if self.health and self.health.reason else Reason.ZONE_UNREACHABLE
+        self._asked_to = self.confirmed
         left = range(self.confirmed, self.end)
         self.state[self.confirmed : self.end] = bytes([_STATES[reason]]) * len(left)
         for index in left:
             self.until[self._position(index)] = 0
         self.next = self.confirmed = self.end
 
-    def resume(self, at: int) -> None:
-        """Goes on at a position that an earlier process had confirmed."""
-        if 0 <= at <= self.end:
+    def resume(self, at: int, found: Mapping[str, object]) -> None:
+        """Goes on at a position that an earlier process had confirmed, with what it had found up to there."""
+        counts = {}
+        with suppress(ValueError):
+            counts = {Reason(reason): n for reason, n in found.items() if isinstance(n, int)}
+        if 0 <= at <= self.end and sum(counts.values()) == at:
             self.next = self.confirmed = at
-            self.state[:at] = _NOT_LISTED * at
+            self.carried = counts
 
     def rearm(self, now: float) -> int:
         """Sets up the next round: only what is no longer fresh. Returns how many pairs are left out."""
@@ -143,13 +176,22 @@ class ZoneLane:
         self.end = len(stale)
         self.state = bytearray(self.end)
         self.next = self.confirmed = self.failures = 0
+        self.carried = {}
+        self._asked_to = None
         self.health = None
         return len(self.subjects) - self.end
 
     def counts(self) -> dict[Reason, int]:
         """Pairs of this round by reason; those not asked yet are not counted."""
         counted = ((reason, self.state.count(number)) for reason, number in _STATES.items())
-        return {reason: count for reason, count in counted if count}
+        mine = {reason: count for reason, count in counted if count}
+        return {reason: n for reason in Reason if (n := mine.get(reason, 0) + self.carried.get(reason, 0))}
+
+    def found(self) -> dict[str, int]:
+        """Pairs below the cursor by reason, ready for JSON."""
+        below = self.state[: self.cursor]
+        mine = ((reason, below.count(number)) for reason, number in _STATES.items())
+        return {str(reason): n for reason, m in mine if (n := m + self.carried.get(reason, 0))}
 
     def unknown(self) -> Iterator[tuple[Subject, Zone, Reason]]:
         """The pairs of this round that could not be seen, with the reason."""

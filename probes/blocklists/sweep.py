@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from probes.blocklists.catalogue import Zone
@@ -23,6 +23,7 @@ from probes.clock import Clock, SystemClock
 from probes.dns_client import DnsResolver, parse_nameserver
 
 CONTROLS_IN_FLIGHT = 50  # zones examined at a time
+WITNESSES = 6  # healthy zones asked beside those that fail, to tell whose fault it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +62,10 @@ class Sweep:
 
     nameserver: "ip" or "ip:port". pace: questions a second over all zones, None for full speed; segment:
     seconds between controls. cursor: an earlier `cursor()` of the same plan, to go on where that stopped.
-    on_listing: called with each confirmed listing. progress: called after each segment. retries, retry_after:
-    how often and after how many seconds a zone that failed its controls is tried again.
+    on_listing: called with each confirmed listing, and with whatever is confirmed of a followed pair.
+    progress: called after each segment. checkpoint: awaited once something has become final or a zone's
+    health is known, before anything further is asked: what was told until then goes with `cursor()`.
+    retries, retry_after: how often and after how many seconds a zone that failed its controls is tried again.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Sweep:
         *,
         on_listing: Callable[[Listing], None] | None = None,
         progress: Callable[[SweepProgress], None] | None = None,
+        checkpoint: Callable[[], Awaitable[None]] | None = None,
         cursor: Mapping[str, object] | None = None,
         pace: float | None = None,
         in_flight: int = 400,
@@ -85,39 +89,56 @@ class Sweep:
         self._clock: Clock = clock or SystemClock()
         self._on_listing = on_listing or (lambda _: None)
         self._progress = progress or (lambda _: None)
+        self._checkpoint = checkpoint
         self._segment, self._retries, self._retry_after = segment, retries, retry_after
         self._engine = Engine(parse_nameserver(nameserver), in_flight, timeout, pace)
         self._resolver = DnsResolver(
             [nameserver], timeout=timeout, retry=min(0.2, timeout / 8), tries=6, cache=0
         )
         self.lanes = build_lanes(subjects, zones)
-        self._plan = fingerprint(self.lanes)
+        self.plan = fingerprint(self.lanes)
         self._running = False
         self._rounds = 0
-        if cursor is not None and cursor.get("plan") == self._plan:
-            self._resume(cursor.get("lanes"))
+        self._started = 0.0
+        if cursor is not None and cursor.get("plan") == self.plan:
+            self._resume(cursor.get("lanes"), cursor.get("found"))
 
     def cursor(self) -> dict[str, object]:
         """Where the sweep is, ready for JSON: hand it to a new Sweep of the same plan after a restart."""
-        return {"plan": self._plan, "lanes": {x.name: 0 if x.order else x.confirmed for x in self.lanes}}
+        return {
+            "plan": self.plan,
+            "lanes": {lane.name: lane.cursor for lane in self.lanes},
+            "found": {lane.name: lane.found() for lane in self.lanes if lane.cursor},
+        }
 
-    def _resume(self, positions: object) -> None:
+    def _resume(self, positions: object, found: object) -> None:
+        if isinstance(positions, dict) and isinstance(found, dict):
+            for lane in self.lanes:
+                at, counts = positions.get(lane.name, 0), found.get(lane.name, {})
+                if isinstance(at, int) and isinstance(counts, dict):
+                    lane.resume(at, counts)
+
+    def follow(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """From now on tells what becomes of these (subject, zone) pairs also where they are not listed."""
+        by_zone: dict[str, set[str]] = {}
+        for subject, zone in pairs:
+            by_zone.setdefault(zone, set()).add(subject)
         for lane in self.lanes:
-            at = positions.get(lane.name, 0) if isinstance(positions, dict) else 0
-            lane.resume(at if isinstance(at, int) else 0)
+            lane.follow(frozenset(by_zone.get(lane.zone.name, ())))
 
     async def run(self) -> SweepReport:
         """Sweeps once. Raises RuntimeError when it is already running."""
         if self._running:
             raise RuntimeError("this sweep is running")
         self._running = True
-        started, sent, resent = self._clock.monotonic(), self._engine.sent, self._engine.resent
+        self._started, sent, resent = self._clock.monotonic(), self._engine.sent, self._engine.resent
         for lane in self.lanes:
             lane.forget()  # what a cancelled run had under way
         try:
-            skipped = sum(lane.rearm(self._clock.wall()) for lane in self.lanes) if self._rounds else 0
+            skipped = await self._rearm() if self._rounds else 0
             while ready := await self._ready():
-                await self._run_segment(ready, started)
+                await self._run_segment(ready)
+            await self._save()
             self._rounds += 1
         finally:
             self._running = False
@@ -128,8 +149,20 @@ class Sweep:
             skipped=skipped,
             sent=self._engine.sent - sent,
             resent=self._engine.resent - resent,
-            seconds=self._clock.monotonic() - started,
+            seconds=self._clock.monotonic() - self._started,
         )
+
+    async def _rearm(self) -> int:
+        """Sets every lane up for the next round. Returns how many pairs are still fresh."""
+        skipped = 0
+        for lane in self.lanes:
+            skipped += lane.rearm(self._clock.wall())
+            await asyncio.sleep(0)
+        return skipped
+
+    async def _save(self) -> None:
+        if self._checkpoint is not None:
+            await self._checkpoint()
 
     def unknown(self) -> Iterator[tuple[Subject, Zone, Reason]]:
         """The pairs that could not be seen in the last run, with the reason."""
@@ -148,10 +181,25 @@ class Sweep:
             for lane in lost:
                 lane.give_up()
             if len(lost) < len(left):
+                await self._save()
                 await self._clock.sleep(self._retry_after)
 
     async def _examine(self, lanes: Sequence[ZoneLane]) -> None:
-        """Asks the controls of some lanes, and puts their health down."""
+        """Asks the controls of some lanes, and puts their health down.
+
+        Where some fail, a few that were healthy are asked as well: only they can tell a resolver that fails
+        from zones that do.
+        """
+        healths = await self._controls(lanes)
+        witnesses: Sequence[ZoneLane] = ()
+        if not all(health.healthy for health in healths):
+            witnesses = [lane for lane in self.lanes if lane.healthy and lane not in lanes][:WITNESSES]
+        said = suspect_resolver([*healths, *await self._controls(witnesses)])
+        for lane, health in zip(lanes, said, strict=False):
+            lane.health = health
+            lane.failures += 0 if health.healthy else 1
+
+    async def _controls(self, lanes: Sequence[ZoneLane]) -> list[ZoneHealth]:
         nonce = f"mc{secrets.token_hex(8)}"
         gate = asyncio.Semaphore(CONTROLS_IN_FLIGHT)
 
@@ -159,12 +207,9 @@ class Sweep:
             async with gate:
                 return await examine(lane.zone, lane.kind, self._resolver, nonce)
 
-        healths = suspect_resolver(await asyncio.gather(*(one(lane) for lane in lanes)))
-        for lane, health in zip(lanes, healths, strict=True):
-            lane.health = health
-            lane.failures += 0 if health.healthy else 1
+        return list(await asyncio.gather(*(one(lane) for lane in lanes)))
 
-    async def _run_segment(self, lanes: Sequence[ZoneLane], started: float) -> None:
+    async def _run_segment(self, lanes: Sequence[ZoneLane]) -> None:
         """Asks for one segment, then the controls, then makes its verdicts final or forgets them."""
         await self._engine.run(lanes, self._segment)
         asked = [lane for lane in lanes if lane.next > lane.confirmed]
@@ -174,17 +219,19 @@ class Sweep:
                 lane.confirm(self._clock.wall(), self._tell)
             else:
                 lane.forget()
-        self._progress(self._state(started))
+        self._progress(self.state())
+        await self._save()
 
     def _tell(self, subject: Subject, zone: Zone, verdict: Verdict) -> None:
         self._on_listing(listing(Pair(subject, zone), verdict))
 
-    def _state(self, started: float) -> SweepProgress:
+    def state(self) -> SweepProgress:
+        """How far it is."""
         counts = [lane.counts() for lane in self.lanes]
         return SweepProgress(
             done=sum(lane.confirmed for lane in self.lanes),
             total=sum(lane.end for lane in self.lanes),
             listed=sum(count.get(Reason.LISTED, 0) for count in counts),
             unknown=sum(n for count in counts for reason, n in count.items() if reason not in DEFINITE),
-            seconds=self._clock.monotonic() - started,
+            seconds=self._clock.monotonic() - self._started,
         )
