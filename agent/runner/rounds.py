@@ -1,61 +1,109 @@
-"""One round now: canaries outside the schedule, for `mailcanary probe` and the API."""
+"""One round now: canaries outside the schedule, for `mailcanary probe`, `change` and the API.
+
+A round is a row; what of it was sent are the canaries that bear its id. An agent that was killed goes on
+with what is not there yet, and sends nothing twice.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import structlog
+
 from agent.config.models import Route
-from agent.reports.why import canary_json
+from agent.reports.rounds import LAST_DAY, LAST_GOOD, progress_json, read_baseline, read_state, round_json
+from agent.runner.around import look_around
 from agent.runner.ledger import Change, Ledger
 from agent.runner.sending import Held, Sending
 from agent.runner.services import Services
-from agent.store import canaries
+from agent.store import canaries, rounds
 from agent.store.database import Tx
+from agent.store.rounds import RoundRow
 from probes.canary.state import Canary
-from probes.clock import rfc3339
+from probes.change.facts import Facts
+from probes.change.sequential import Decision, SequentialTest
+from probes.change.verdict import assess
 from probes.errors import DataError, StoreError
-from probes.outcome import Outcome, combine
 
-KEPT = 50
-"""Rounds of which the held-back routes are remembered."""
+log = structlog.get_logger("rounds")
+
+MOST_CANARIES = 200
+"""A route in one round."""
+TOGETHER = 4
+"""Canaries of one route that may be on their way at the same time, so that the test can stop early."""
+LONGEST_HOLD = 120.0
+"""Seconds a route waits for the provider's pace; what holds it back longer is told instead."""
+
+STORE_AGAIN = 2.0
 
 
-@dataclass
-class Round:
-    """A round: the routes it covers, and why some of them were not sent."""
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a round is asked for. deadline: seconds, None for the routes' own; key: the same key is the same
+    round; baseline: last-good, 24h, the id of a round, or "" for none."""
 
-    id: str
-    started_at: float
-    routes: tuple[str, ...]
-    held: dict[str, str] = field(default_factory=dict)
+    senders: Sequence[str] = ()
+    seeds: Sequence[str] = ()
+    count: int = 1
+    deadline: float | None = None
+    baseline: str = ""
+    kind: str = "probe"
+    who: str = ""
+    key: str | None = None
 
 
 @dataclass
 class Rounds:
-    """Starts rounds and waits for them."""
+    """Starts rounds, drives them, and waits for them."""
 
     services: Services
     ledger: Ledger
     sending: Sending
-    _rounds: dict[str, Round] = field(default_factory=dict)
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    test: SequentialTest = field(default_factory=SequentialTest)
+    _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    _holding: dict[str, dict[str, str]] = field(default_factory=dict)
+    _waiting: set[asyncio.Event] = field(default_factory=set)
 
-    async def start(self, senders: list[str], seeds: list[str]) -> str:
-        """Starts a round over the routes of the config that match; returns its id at once."""
-        routes = self._select(senders, seeds)
+    async def start(self, senders: Sequence[str], seeds: Sequence[str]) -> str:
+        """Starts a round of one canary a route; returns its id at once. Raises DataError."""
+        return await self.order(Order(senders, seeds))
+
+    async def order(self, order: Order) -> str:
+        """Starts a round over the routes of the config that match, or goes on with the one of that key."""
+        routes = self._select(order.senders, order.seeds)
+        if not 1 <= order.count <= MOST_CANARIES:
+            raise DataError(f"count is 1 to {MOST_CANARIES}")
         now = self.services.clock.wall()
-        found = Round(f"round-{self.services.new_id(now)}", now, tuple(r.name for r in routes))
-        self._rounds[found.id] = found
-        for old in list(self._rounds)[:-KEPT]:
-            del self._rounds[old]
-        task = asyncio.create_task(self._run(found, routes))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return found.id
+        params = {
+            "routes": [route.name for route in routes],
+            "count": order.count,
+            "deadline": order.deadline,
+            "baseline": order.baseline,
+        }
+        new = RoundRow(
+            f"round-{self.services.new_id(now)}", order.kind, order.who[:128], now, params, order.key
+        )
+        row = await self.services.database.write(lambda tx: self._remember(tx, new))
+        if row.state == rounds.RUNNING and row.id not in self._tasks:
+            self._spawn(row)
+        return row.id
 
-    def _select(self, senders: list[str], seeds: list[str]) -> list[Route]:
+    def _remember(self, tx: Tx, new: RoundRow) -> RoundRow:
+        self.services.fence(tx)
+        if new.key is not None and (known := rounds.round_by_key(tx.conn, new.key)) is not None:
+            if known.params != new.params:
+                raise DataError(f"the key {new.key!r} was used for another round")
+            return known
+        baseline = new.params["baseline"]
+        if baseline and baseline not in (LAST_GOOD, LAST_DAY) and not rounds.get_round(tx.conn, baseline):
+            raise DataError(f"there is no round {baseline!r} to compare with")
+        rounds.insert_round(tx.conn, new)
+        return new
+
+    def _select(self, senders: Sequence[str], seeds: Sequence[str]) -> list[Route]:
         config = self.services.config
         for kind, names, known in (("sender", senders, config.senders), ("seed", seeds, config.seeds)):
             for name in names:
@@ -70,93 +118,235 @@ class Rounds:
             raise DataError("no route of the config matches")
         return chosen
 
-    async def _run(self, found: Round, routes: list[Route]) -> None:
-        pending = [asyncio.create_task(self._one(found, route)) for route in routes]
-        await asyncio.gather(*pending)
+    async def resume(self) -> None:
+        """Goes on with the rounds that a dead agent left."""
+        for row in await self.services.database.read(rounds.running_rounds):
+            log.info("goes on with a round", round=row.id)
+            self._spawn(row)
+
+    async def cut_off(self, keep: str | None) -> None:
+        """Ends what a killed command left, but for the round of that key; its canaries are settled still."""
+        for row in await self.services.database.read(rounds.running_rounds):
+            if row.key is None or row.key != keep:
+                await self.cancel(row.id)
+
+    async def cancel(self, round_id: str) -> bool:
+        """Sends no more and ends the round without a verdict. False where it is not running."""
+        now = self.services.clock.wall()
+
+        def end(tx: Tx) -> bool:
+            return rounds.update_round(tx.conn, round_id, state=rounds.CANCELLED, ended_at=now)
+
+        done = await self.services.database.write(end)
+        task = self._tasks.get(round_id)
+        if task is not None:
+            task.cancel()
+        self._tell()
+        return done
 
     async def close(self) -> None:
-        """Gives up what was not sent yet."""
-        for task in self._tasks:
+        """Stops driving rounds; they stay as they are, to be gone on with."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _one(self, found: Round, route: Route) -> None:
-        held: Held | None = None
-        for _ in range(600):
-            try:
-                held = await self._try(found, route)
-            except StoreError as error:
-                held = Held(f"cannot persist, so nothing is sent: {error}", 0.0)
-            if held is None:
+    def _spawn(self, row: RoundRow) -> None:
+        task = asyncio.create_task(self._drive(row), name=row.id)
+        self._tasks[row.id] = task
+        self._holding[row.id] = {}
+
+        def ended(_done: asyncio.Task[None]) -> None:
+            self._tasks.pop(row.id, None)
+            self._holding.pop(row.id, None)
+
+        task.add_done_callback(ended)
+
+    async def _drive(self, row: RoundRow) -> None:
+        """Sends what is not sent yet, waits for every verdict, looks around, judges."""
+        try:
+            held = await self._send(row)
+            while True:
+                try:
+                    await self._settled(row.id, 0)
+                    return await self._end(row, held)
+                except StoreError as error:
+                    log.error("a round's verdict waits to be recorded", round=row.id, error=str(error))
+                    await self.services.clock.sleep(STORE_AGAIN)
+        except Exception:
+            # Whoever waits for the round must hear of its end.
+            log.exception("a round ended badly", round=row.id)
+            verdict = {"outcome": "unknown", "causes": ["agent"], "verdicts": []}
+            await self._close(row.id, outcome="unknown", verdict=verdict)
+
+    async def _send(self, row: RoundRow) -> dict[str, str]:
+        """Sends the round's canaries; returns the routes that were held back, and why."""
+        known = {route.name: route for route in self.services.config.routes_resolved}
+        deadline = row.params.get("deadline")
+        held: dict[str, str] = dict(row.held)
+        pending = []
+        for name in row.routes:
+            route = known.get(name)
+            if route is None:
+                held[name] = "the route left the config"
+                continue
+            if deadline is not None:
+                route = replace(route, deadline=deadline, late_after=max(route.late_after, deadline))
+            pending.append(self._route(row, route, held))
+        await asyncio.gather(*pending)
+        return held
+
+    async def _route(self, row: RoundRow, route: Route, held: dict[str, str]) -> None:
+        """Sends a route's canaries, no more of them than the test needs."""
+        mine = [c for c in await self._of(row.id) if c.route == route.name]
+        sent = len(mine)
+        while sent < row.count:
+            if row.count > 1 and await self._decided(row, route, sent):
                 return
-            wait = held.until - self.services.clock.wall()
-            if not held.reason.startswith("pace") or wait > 120.0:
-                break
-            await self.services.clock.sleep(max(0.05, wait))
-        found.held[route.name] = held.reason if held else "not sent"
+            reason = await self._one(row, route)
+            if reason is not None:
+                held[route.name] = reason
+                await self._note(row.id, dict(held))
+                return
+            sent += 1
 
-    async def _try(self, found: Round, route: Route) -> Held | None:
+    async def _note(self, round_id: str, held: Mapping[str, str]) -> None:
+        await self.services.database.write(lambda tx: rounds.update_round(tx.conn, round_id, held=held))
+
+    async def _decided(self, row: RoundRow, route: Route, sent: int) -> bool:
+        """Waits until another canary may go; True once the test has its answer."""
+        await self._settled(row.id, TOGETHER - 1, route.name)
+        mine = [c for c in await self._of(row.id) if c.route == route.name and c.outcome is not None]
+        mine.sort(key=lambda c: c.created.wall)
+        samples = [c.outcome.value == "pass" for c in mine if c.outcome and c.outcome.value != "unknown"]
+        return self.test.run(samples).decision is not Decision.OPEN
+
+    async def _of(self, round_id: str) -> list[Canary]:
+        return await self.services.database.read(lambda conn: canaries.of_round(conn, round_id))
+
+    async def _settled(self, round_id: str, most_open: int, route: str = "") -> None:
+        """Returns once at most so many of the round's (or the route's) canaries have no outcome."""
+        changed = asyncio.Event()
+        stop = self.ledger.listen(lambda c: changed.set() if c.after.round == round_id else None)
+        try:
+            while True:
+                changed.clear()
+                found = await self._of(round_id)
+                waiting = [c for c in found if c.outcome is None and (not route or c.route == route)]
+                if len(waiting) <= most_open:
+                    return
+                await _either(changed.wait(), self.services.clock.sleep(1.0))
+        finally:
+            stop()
+
+    async def _one(self, row: RoundRow, route: Route) -> str | None:
+        """Sends one canary, waiting for the provider's pace. Returns why not, where it could not."""
+        clock, holding = self.services.clock, self._holding[row.id]
+        try:
+            while True:
+                try:
+                    held = await self._try(row, route)
+                except StoreError as error:
+                    return f"cannot persist, so nothing is sent: {error}"
+                if held is None:
+                    return None
+                wait = held.until - clock.wall()
+                if not held.reason.startswith("pace") or wait > LONGEST_HOLD:
+                    return held.reason
+                holding[route.name] = held.reason
+                await clock.sleep(max(0.05, wait))
+        finally:
+            holding.pop(route.name, None)
+
+    async def _try(self, row: RoundRow, route: Route) -> Held | None:
         """Sends the route's canary now, or says what holds it back."""
         async with self.sending.slot() as free:
             if not free:
                 return Held("the agent stops", 0.0)
-            claimed = await self.services.database.write(lambda tx: self._claim(tx, found, route))
+            claimed = await self.services.database.write(lambda tx: self._claim(tx, row, route))
             if isinstance(claimed, Held):
                 return claimed
             self.ledger.committed([claimed])
             await self.sending.submit(claimed.after)
             return None
 
-    def _claim(self, tx: Tx, found: Round, route: Route) -> Change | Held:
+    def _claim(self, tx: Tx, row: RoundRow, route: Route) -> Change | Held:
         self.services.fence(tx)
         now = self.services.now()
         held = self.sending.held(tx, route, now)
-        return held if held else self.sending.intend(tx, route, now, found.id)
+        return held if held else self.sending.intend(tx, route, now, row.id)
+
+    async def _end(self, row: RoundRow, held: Mapping[str, str]) -> None:
+        services, config = self.services, self.services.config
+        row = replace(row, held=dict(held))
+        state = await services.database.read(lambda conn: read_state(conn, config, row))
+        seen: dict[str, list[Facts]] = {name.partition("/")[0]: [] for name in row.routes}
+        for route, several in state.routes.items():
+            seen.setdefault(route.partition("/")[0], []).extend(several)
+        around = await look_around(services, seen)
+        row = replace(row, around={name: one.to_json() for name, one in around.items()})
+        verdict = await services.database.read(lambda conn: self._judge(conn, row))
+        await self._close(
+            row.id,
+            held=dict(row.held),
+            around=dict(row.around),
+            outcome=verdict["outcome"],
+            verdict=verdict,
+        )
+
+    async def _close(self, round_id: str, **values: object) -> None:
+        values |= {"state": rounds.DONE, "ended_at": self.services.clock.wall()}
+        await self.services.database.write(lambda tx: rounds.update_round(tx.conn, round_id, **values))
+        self._tell()
+
+    def _judge(self, conn: Any, row: RoundRow) -> dict[str, Any]:
+        config = self.services.config
+        after = read_state(conn, config, row)
+        return assess(after, read_baseline(conn, config, row), self.test).to_json()
+
+    def _tell(self) -> None:
+        for event in self._waiting:
+            event.set()
 
     async def wait(self, round_id: str, seconds: float) -> dict[str, Any] | None:
-        """The round as JSON, as soon as it is done, at the latest after so many seconds."""
-        if round_id not in self._rounds:
-            return await self._stored(round_id)
-        changed = asyncio.Event()
-        stop = self.ledger.listen(lambda change: changed.set() if change.after.round == round_id else None)
+        """The round as JSON, as soon as it has ended, at the latest after so many seconds."""
+        end = self.services.clock.monotonic() + seconds
+        ended = asyncio.Event()
+        self._waiting.add(ended)
         try:
-            end = self.services.clock.monotonic() + seconds
             while True:
-                report = await self._stored(round_id)
+                report = await self.report(round_id)
                 left = end - self.services.clock.monotonic()
                 if report is None or report["done"] or left <= 0:
                     return report
-                changed.clear()
-                try:
-                    async with asyncio.timeout(min(left, 1.0)):
-                        await changed.wait()
-                except TimeoutError:
-                    continue
+                await _either(ended.wait(), self.services.clock.sleep(min(left, 1.0)))
+                ended.clear()
         finally:
-            stop()
+            self._waiting.discard(ended)
 
-    async def _stored(self, round_id: str) -> dict[str, Any] | None:
-        found = self._rounds.get(round_id)
-        sent = await self.services.database.read(lambda conn: canaries.of_round(conn, round_id))
-        if found is None and not sent:
-            return None
-        return round_json(round_id, sent, found)
+    async def report(self, round_id: str) -> dict[str, Any] | None:
+        """The round as JSON now."""
+        config, now = self.services.config, self.services.clock.wall()
+        holding = dict(self._holding.get(round_id, {}))
+
+        def read(conn: Any) -> dict[str, Any] | None:
+            row = rounds.get_round(conn, round_id)
+            if row is None:
+                return None
+            found = round_json(conn, config, row)
+            if not found["done"]:
+                found["progress"] = progress_json(conn, row, holding, now)
+            return found
+
+        return await self.services.database.read(read)
 
 
-def round_json(round_id: str, sent: list[Canary], known: Round | None) -> dict[str, Any]:
-    """A round for people and programs: each route's canary, and the outcome over all."""
-    held = dict(known.held) if known else {}
-    expected = len(known.routes) if known else len(sent)
-    settled = [canary for canary in sent if canary.outcome is not None]
-    done = len(settled) + len(held) >= expected
-    outcomes = [canary.outcome or Outcome.UNKNOWN for canary in settled] + [Outcome.UNKNOWN] * len(held)
-    return {
-        "schema": "mailcanary.round/1",
-        "id": round_id,
-        "started_at": rfc3339(known.started_at if known else min(c.created.wall for c in sent)),
-        "routes": expected,
-        "done": done,
-        "outcome": combine(outcomes).value if done else None,
-        "canaries": [canary_json(canary) for canary in sorted(sent, key=lambda c: c.route)],
-        "held": held,
-    }
+async def _either(*works: Any) -> None:
+    """Returns as soon as one of them has ended, and cancels the others."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

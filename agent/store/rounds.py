@@ -74,6 +74,13 @@ def update_round(conn: Connection, round_id: str, **values: object) -> bool:
     return conn.execute(sa.update(rounds).where(*where).values(**values)).rowcount == 1
 
 
+def passed_before(conn: Connection, at: float, limit: int = 20) -> list[RoundRow]:
+    """Rounds that passed and had begun before then, newest first."""
+    query = sa.select(rounds).where(rounds.c.outcome == "pass", rounds.c.started_at < at)
+    query = query.order_by(rounds.c.started_at.desc()).limit(limit)
+    return [RoundRow(**row) for row in conn.execute(query).mappings()]
+
+
 def _round(conn: Connection, where: sa.ColumnElement[bool]) -> RoundRow | None:
     row = conn.execute(sa.select(rounds).where(where)).mappings().first()
     return RoundRow(**row) if row else None

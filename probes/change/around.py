@@ -12,11 +12,15 @@ from probes.outcome import Severity
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """One listing, or one fault of a record. domain: whose record; fix: what to publish or where to go."""
+    """One listing, or one fault of a record.
+
+    fix: what to publish or where to go; kind: of record, a closed word (spf, ptr, helo, mta-sts, ...).
+    """
 
     severity: Severity
     what: str
     fix: str = ""
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,9 @@ def around_from_json(data: Mapping[str, Any]) -> Around:
 
     def troubles(name: str) -> dict[str, Trouble]:
         return {
-            str(key): Trouble(Severity(one["severity"]), str(one["what"]), str(one.get("fix", "")))
+            str(key): Trouble(
+                Severity(one["severity"]), str(one["what"]), str(one.get("fix", "")), str(one.get("kind", ""))
+            )
             for key, one in dict(data.get(name, {})).items()
         }
 
@@ -92,15 +98,15 @@ def _faults(before: Around | None, after: Around) -> Iterable[Difference]:
     for name, trouble in after.faults.items():
         if before is not None and name in before.faults:
             continue
-        kind, _, record = name.partition(" ")
+        code, _, record = name.partition(" ")
         worst = Severity.ERROR if before is not None else Severity.WARNING
         severity = min(trouble.severity, worst, key=lambda s: s.rank)
         words = f"{record}: {trouble.what}"
-        yield Difference(kind.partition("-")[0], "in order", kind, words, severity, trouble.fix)
+        yield Difference(trouble.kind, "in order", code, words, severity, trouble.fix)
     for name, trouble in before.faults.items() if before else ():
         if name not in after.faults and not _unseen(name, after):
             words = f"{name.partition(' ')[2]}: in order again ({trouble.what})"
-            yield Difference(name.partition("-")[0], name.partition(" ")[0], "in order", words, Severity.INFO)
+            yield Difference(trouble.kind, name.partition(" ")[0], "in order", words, Severity.INFO)
 
 
 def _unseen(fault: str, after: Around) -> bool:

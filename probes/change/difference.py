@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from probes.outcome import Severity
 
 RANK = (
-    *("certificate", "dkim", "spf", "dmarc", "arc", "tls", "listing", "ptr", "helo", "mx", "sts", "key"),
+    *("certificate", "dkim", "spf", "dmarc", "arc", "tls", "listing", "ptr", "helo", "mx", "mta-sts", "key"),
     *("score", "reply", "placement", "rate", "latency"),
 )
 """Likely causes first: of differences that weigh the same, the first of these is named as the cause."""
