@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
 from agent import __version__
 from agent.runner.mailboxes import Mailboxes
+from agent.runner.own_faults import OwnFaults
 from agent.runner.services import Services
 from agent.runner.timer import Timer
 from agent.store import leases, retention, rows
 from agent.store.database import Tx
-from alerts.observation import OwnState, observation_to_json
-from alerts.settings import AlertKind
 from probes.canary.state import Moment
 from probes.errors import MailcanaryError
 
@@ -40,12 +39,17 @@ class Upkeep:
     lost: Callable[[], None]
     """Called where the agent has lost its lease: it must not go on."""
     _last: Moment | None = None
+    _faults: OwnFaults = field(init=False)
     _tidied: float = float("-inf")
+
+    def __post_init__(self) -> None:
+        self._faults = OwnFaults(self.services)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Beats until `stop`."""
         while not stop.is_set():
             await self._safely(self.beat)
+            await self._safely(self._faults.look)
             await self._safely(self._tidy)
             await self._watch(stop)
 
@@ -122,10 +126,7 @@ class Upkeep:
             self.services.fence(tx)
             self._keep_clocks(tx)
             rows.shift_times(tx.conn, jump)
-            text = f"the wall clock jumped by {jump:.1f} s"
-            for ok in (False, True):
-                state = OwnState(AlertKind.CLOCK, "wall clock", ok, now.wall, text=text)
-                rows.observe(tx, now.wall, "own", observation_to_json(state))
+            self._faults.jumped(tx, jump, now.wall)
 
         await self.services.database.write(write)
         self.timer.wake()

@@ -25,6 +25,8 @@ from probes.errors import MailcanaryError
 
 log = structlog.get_logger("blocklists")
 NAME = "blocklists:sweep"
+AGAIN = 60.0
+"""Seconds until the next sweep where the resolver did not answer."""
 CHUNK = 200
 """Subjects a write covers: a restart repeats at most these."""
 
@@ -34,6 +36,8 @@ class Watching:
     """Runs a sweep when its schedule is due."""
 
     services: Services
+    _deaf: str = ""
+    """Why nothing could be asked in the last sweep; "" where something could."""
 
     async def scheduled(self, name: str) -> None:
         """A hint: the sweep may be due."""
@@ -42,6 +46,8 @@ class Watching:
             return
         try:
             await self.sweep(config)
+            if self._deaf:
+                await self._soon(name)
         except MailcanaryError as error:
             log.error("the sweep could not be done", error=str(error))
 
@@ -55,6 +61,18 @@ class Watching:
             return rows.move_schedule(tx.conn, row, schedule.next_due(name, every, now, row.count + 1), now)
 
         return await self.services.database.write(claim)
+
+    async def _soon(self, name: str) -> None:
+        """The resolver answered nothing: asked again soon, or a moment's trouble would last an hour."""
+
+        def move(tx: Tx) -> None:
+            self.services.fence(tx)
+            row = rows.schedule_row(tx.conn, name)
+            soon = self.services.clock.wall() + AGAIN
+            if row is not None and row.due_at > soon:
+                rows.move_schedule(tx.conn, row, soon, None)
+
+        await self.services.database.write(move)
 
     async def sweep(self, config: Config) -> Sequence[Listing]:
         """Looks every subject up in every zone, controls and all, and records what was found."""
@@ -71,6 +89,7 @@ class Watching:
                 for seen in await check(chunk, zones, resolver)
                 if seen.reason is not Reason.NOT_APPLICABLE
             ]
+            self._deaf = await _deafness(listings, resolver)
             await self._record(listings, owners, self._servers(config)[0])
             found += listings
             await asyncio.sleep(0)
@@ -93,7 +112,7 @@ class Watching:
             for zone, health in _by_zone(listings).items():
                 reputation.set_zone(tx.conn, zone, resolver, health, now)
             if listings:
-                self._resolver_state(tx, listings, resolver, now)
+                self._resolver_state(tx, resolver, now)
 
         await self.services.database.write(record)
         for listing in listings:
@@ -116,14 +135,33 @@ class Watching:
             )
             rows.observe(tx, now, "listing", observation_to_json(seen))
 
-    def _resolver_state(self, tx: Tx, listings: Sequence[Listing], resolver: str, now: float) -> None:
+    def _resolver_state(self, tx: Tx, resolver: str, now: float) -> None:
         """Where no zone at all could be asked, it is the resolver: our own fault, not the zones'."""
-        dead = all(listing.listed is None and listing.reason in _NETWORK for listing in listings)
-        state = OwnState(AlertKind.RESOLVER, resolver, not dead, now, text="no zone answers through it")
+        state = OwnState(AlertKind.RESOLVER, resolver, not self._deaf, now, text=self._deaf)
         rows.observe(tx, now, "own", observation_to_json(state))
 
 
-_NETWORK = frozenset({Reason.TIMEOUT, Reason.SERVFAIL, Reason.REFUSED, Reason.RESOLVER})
+async def _deafness(listings: Sequence[Listing], resolver: DnsResolver) -> str:
+    """Why no zone at all could be asked, where the resolver is to blame for it; else ""."""
+    reasons = {listing.reason for listing in listings if listing.listed is None}
+    if not listings or any(listing.listed is not None for listing in listings) or reasons - _NETWORK:
+        return ""
+    if reasons == {Reason.RESOLVER}:
+        return "every zone refuses the questions that come through it"
+    root = await resolver.query(".", "NS")
+    return "" if root.status.conclusive else f"no zone answers through it, nor does the root: {root.status}"
+
+
+_NETWORK = frozenset(
+    {
+        Reason.TIMEOUT,
+        Reason.SERVFAIL,
+        Reason.REFUSED,
+        Reason.ERROR,
+        Reason.RESOLVER,
+        Reason.ZONE_UNREACHABLE,
+    }
+)
 
 
 def _by_zone(listings: Iterable[Listing]) -> dict[str, reputation.ZoneCounts]:

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine, make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from agent.store.prepared import Prepared, Row
 from probes.errors import MailcanaryError, StoreError
@@ -95,6 +95,10 @@ class Database:
         self._on_hints = on_hints
         self._queue: queue.SimpleQueue[_Unit | None] = queue.SimpleQueue()
         self._closed = False
+        self.failures = 0
+        """Writes that the database itself did not take: disk full, read-only, no connection."""
+        self.failure = ""
+        """What it said to the last of them."""
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="store-read")
         self._writer = threading.Thread(target=self._write_loop, name="store-write", daemon=True)
         self._writer.start()
@@ -172,9 +176,15 @@ class Database:
                 for unit in batch:
                     self._commit([unit])
                 return
+            self._note(error)
             self._deliver([(batch[0], None, _store_error(error))])
             return
         self._deliver([(unit, result, None) for unit, result in zip(batch, results, strict=True)])
+
+    def _note(self, error: Exception) -> None:
+        if isinstance(error, OperationalError):
+            self.failure = str(error.orig or error)
+            self.failures += 1
 
     @staticmethod
     def _deliver(answers: Sequence[Answer]) -> None:
