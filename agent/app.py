@@ -128,6 +128,8 @@ class App:
         for work in (part.run for part in parts):
             self._spawn(work(self._stop), work.__qualname__)
         self._spawn(services.hints.run(self._handlers(), self._stop), "hints")
+        if self.scheduled:
+            await self.rounds.resume()
         services.metrics.reload_ok.set(1)
         services.metrics.reload_at.set(services.clock.wall())
 
