@@ -171,6 +171,7 @@ listings = Table(
     Column("since", Float, primary_key=True),
     Column("last_seen", Float, nullable=False),
     Column("delisted_at", Float),
+    Column("ended", String(16), nullable=False, server_default=""),
     Column("codes", JSON, nullable=False),
     Column("meaning", Text, nullable=False),
     Column("txt", Text, nullable=False),

@@ -128,6 +128,7 @@ def upgrade() -> None:
         sa.Column("since", sa.Float(), nullable=False),
         sa.Column("last_seen", sa.Float(), nullable=False),
         sa.Column("delisted_at", sa.Float(), nullable=True),
+        sa.Column("ended", sa.String(length=16), server_default="", nullable=False),
         sa.Column("codes", sa.JSON(), nullable=False),
         sa.Column("meaning", sa.Text(), nullable=False),
         sa.Column("txt", sa.Text(), nullable=False),
