@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from agent.store import rows
 from agent.store.schema import open_store
 from probes.canary.state import Canary, State
@@ -147,6 +149,7 @@ GUARANTEE = Guarantee(
 )
 
 
+@pytest.mark.timeout(400)  # a busy machine
 async def test_nothing_is_lost_counted_twice_or_unknown_over_20_kills(tmp_path: Path) -> None:
     tally = await part(tmp_path, 1)
     print(tally.line(GUARANTEE.promise, GUARANTEE.unit))

@@ -91,6 +91,7 @@ GUARANTEE = Guarantee("G10", PROMISE, "full disks", 50, 1, part)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a tmpfs needs root")
+@pytest.mark.timeout(400)  # a busy machine
 async def test_a_full_disk_sends_nothing_and_resumes(tmp_path: Path) -> None:
     tally = await part(tmp_path, 1)
     print(tally.line(GUARANTEE.promise, GUARANTEE.unit))

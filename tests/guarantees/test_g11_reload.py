@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import aiohttp
+import pytest
 import yaml
 
 from probes.canary.state import State
@@ -96,6 +97,7 @@ GUARANTEE = Guarantee(
 )
 
 
+@pytest.mark.timeout(400)  # a busy machine
 async def test_twenty_reloads_under_load_drop_nothing(tmp_path: Path) -> None:
     tally = await part(tmp_path, 1)
     print(tally.line(GUARANTEE.promise, GUARANTEE.unit))
