@@ -218,4 +218,14 @@ class Records(Section):
         default_factory=dict, description="DKIM selectors by domain, besides those seen in canaries."
     )
     every: Duration = Field(default=900.0, description="One look at each in this time.")
+    contact: bool = Field(
+        default=True,
+        description="Also talk to mail exchangers (port 25, as far as STARTTLS), fetch policies and logos.",
+    )
+    ca_file: FilePath | None = Field(
+        default=None, description="PEM file of a private CA for those, besides the system's."
+    )
+    allow_loopback: bool = Field(
+        default=False, description="Fetch policies and logos from this machine too. For trials."
+    )
     expected: tuple[Expected, ...] = Field(default=(), description="Announced changes.")

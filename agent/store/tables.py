@@ -192,6 +192,37 @@ zones = Table(
     Column("counts", JSON, nullable=False),
 )
 
+record_states = Table(
+    "record_states",
+    metadata,
+    Column("domain", String(255), primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("outcome", String(8), nullable=False),
+    Column("records", JSON, nullable=False),
+    Column("faults", JSON, nullable=False),
+    Column("selectors", JSON, nullable=False),
+    Column("report", JSON, nullable=False),
+)
+
+record_events = Table(
+    "record_events",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("at", Float, nullable=False),
+    Column("domain", String(255), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("name", String(255), nullable=False),
+    Column("rdtype", String(16), nullable=False),
+    Column("before", JSON, nullable=False),
+    Column("after", JSON, nullable=False),
+    Column("ttl", Float, nullable=False),
+    Column("servers", JSON, nullable=False),
+    Column("others", JSON, nullable=False),
+    Column("expected", Boolean, nullable=False),
+    Index("ix_record_events_domain", "domain", "at"),
+    Index("ix_record_events_at", "at"),
+)
+
 observations = Table(
     "observations",
     metadata,

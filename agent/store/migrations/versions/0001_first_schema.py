@@ -187,6 +187,37 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_paces")),
     )
     op.create_table(
+        "record_events",
+        sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("at", sa.Float(), nullable=False),
+        sa.Column("domain", sa.String(length=255), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("rdtype", sa.String(length=16), nullable=False),
+        sa.Column("before", sa.JSON(), nullable=False),
+        sa.Column("after", sa.JSON(), nullable=False),
+        sa.Column("ttl", sa.Float(), nullable=False),
+        sa.Column("servers", sa.JSON(), nullable=False),
+        sa.Column("others", sa.JSON(), nullable=False),
+        sa.Column("expected", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_record_events")),
+    )
+    with op.batch_alter_table("record_events", schema=None) as batch_op:
+        batch_op.create_index("ix_record_events_at", ["at"], unique=False)
+        batch_op.create_index("ix_record_events_domain", ["domain", "at"], unique=False)
+
+    op.create_table(
+        "record_states",
+        sa.Column("domain", sa.String(length=255), nullable=False),
+        sa.Column("at", sa.Float(), nullable=False),
+        sa.Column("outcome", sa.String(length=8), nullable=False),
+        sa.Column("records", sa.JSON(), nullable=False),
+        sa.Column("faults", sa.JSON(), nullable=False),
+        sa.Column("selectors", sa.JSON(), nullable=False),
+        sa.Column("report", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("domain", name=op.f("pk_record_states")),
+    )
+    op.create_table(
         "rounds",
         sa.Column("id", sa.String(length=64), nullable=False),
         sa.Column("key", sa.String(length=128), nullable=True),
@@ -319,6 +350,12 @@ def downgrade() -> None:
         batch_op.drop_index("ix_rounds_started_at")
 
     op.drop_table("rounds")
+    op.drop_table("record_states")
+    with op.batch_alter_table("record_events", schema=None) as batch_op:
+        batch_op.drop_index("ix_record_events_domain")
+        batch_op.drop_index("ix_record_events_at")
+
+    op.drop_table("record_events")
     op.drop_table("paces")
     with op.batch_alter_table("outbox", schema=None) as batch_op:
         batch_op.drop_index("ix_outbox_due_at")
