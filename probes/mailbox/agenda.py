@@ -24,7 +24,7 @@ MIN_SPACING: Final = 0.5
 """Seconds between full scans at least, should the owner forget that it had one."""
 RETRY_SCAN: Final = 60.0
 """Seconds between full scans after an incomplete one that nobody waits for."""
-PEEK: Final = 0.25
+PEEK: Final = 0.5
 """Seconds between looks at junk in a burst."""
 IDLE_WORTH: Final = 1.0
 """Seconds of waiting from which IDLE is worth its round trips."""

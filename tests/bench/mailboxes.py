@@ -35,6 +35,7 @@ from tests.fakes import dovecot
 SESSIONS = int(os.environ.get("MAILBOX_SESSIONS", "5000"))
 PEER_SESSIONS = 500
 IDLE_SECONDS = 60.0
+DELIVERIES = 80
 SEEDS = int(os.environ.get("MAILBOX_SEEDS", "1000"))
 
 
@@ -262,7 +263,7 @@ def knowledge_rows() -> list[BenchRow]:
     """p95 from the end of delivery to knowing of it, NOOP bursts beside IDLE, on real Dovecot."""
     if not shutil.which("dovecot"):
         return [BenchRow("delivery to knowledge: no dovecot", 0.0, "ms", None, "IDLE", None, 0.1, None)]
-    with tempfile.TemporaryDirectory() as folder, dovecot.running(Path(folder), SEEDS) as server:
+    with dovecot.open_folder() as folder, dovecot.running(folder, SEEDS) as server:
         delays = asyncio.run(_knowledge(server))
     burst, idle = (statistics.quantiles(delays[kind], n=20)[18] * 1000 for kind in (True, False))
     ratio = burst / idle
@@ -290,7 +291,7 @@ async def _knowledge(server: dovecot.Dovecot) -> dict[bool, list[float]]:
     while not all(one.readable for one in owners.values()):
         await asyncio.sleep(0.05)
     delays: dict[bool, list[float]] = {True: [], False: []}
-    for number, user in enumerate(list(owners)[:200]):
+    for number, user in enumerate(list(owners)[:DELIVERIES]):
         kind = number % 2 == 0
         delays[kind].append(await _one(server, clock, owners[user], readers[user], user, kind))
     stop.set()
@@ -323,7 +324,7 @@ def _deliver(server: dovecot.Dovecot, user: str, message: bytes) -> float:
     folder = server.root / "home" / user / "mail"
     path = folder / "tmp" / f"{time.time_ns()}.bench"
     path.write_bytes(message)
-    os.chown(path, dovecot.UID, dovecot.GID)
+    os.chown(path, dovecot.owner_of(user), dovecot.GID)
     path.rename(folder / "new" / path.name)
     return time.monotonic()
 

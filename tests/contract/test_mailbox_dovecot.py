@@ -21,15 +21,15 @@ from probes.clock import SystemClock
 from probes.mailbox.access import Password, Security
 from probes.mailbox.model import Reason, Role
 from probes.mailbox.oauth2 import OAuthGrant, OAuthTokens
-from tests.fakes.dovecot import Dovecot, running
+from tests.fakes.dovecot import Dovecot, open_folder, running
 from tests.fakes.mailbox_owner import canary, reading, until
 
 pytestmark = pytest.mark.skipif(not shutil.which("dovecot"), reason="Debian's dovecot-imapd is not installed")
 
 
 @pytest.fixture(scope="module")
-def dovecot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dovecot]:
-    with running(tmp_path_factory.mktemp("dovecot")) as server:
+def dovecot() -> Iterator[Dovecot]:
+    with open_folder() as folder, running(folder) as server:
         yield server
 
 

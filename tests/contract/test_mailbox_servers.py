@@ -17,16 +17,16 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from probes.mailbox.access import Password, Security
 from probes.mailbox.model import Role
 from tests.fakes import cyrus
-from tests.fakes.dovecot import free_port, wait_for_port
+from tests.fakes.dovecot import free_port, open_folder, wait_for_port
 from tests.fakes.mailbox_owner import canary, reading, until
 
 
 @pytest.fixture(scope="module")
-def cyrus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[cyrus.Cyrus]:
+def cyrus_server() -> Iterator[cyrus.Cyrus]:
     packages = cyrus.unpacked()
     if packages is None:
         pytest.skip("Debian's Cyrus packages cannot be fetched here")
-    with cyrus.running(packages, tmp_path_factory.mktemp("cyrus")) as server:
+    with open_folder() as folder, cyrus.running(packages, folder) as server:
         yield server
 
 

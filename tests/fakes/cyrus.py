@@ -113,9 +113,6 @@ def running(packages: Path, root: Path) -> Iterator[Cyrus]:
     (root / "key.pem").chmod(0o644)
     for path in (root, *root.rglob("*")):
         os.chown(path, UID, GID)
-    for folder in list(root.parents)[:3]:
-        if folder.stat().st_uid == os.getuid() and folder != Path("/tmp"):
-            folder.chmod(folder.stat().st_mode | 0o755)
     environment = os.environ | {"LD_LIBRARY_PATH": ":".join(str(packages / path) for path in LIBRARIES)}
     master = [
         str(packages / "usr/sbin/cyrmaster"),

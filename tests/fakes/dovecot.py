@@ -9,6 +9,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import tempfile
 import threading
 import time
 import urllib.parse
@@ -74,8 +75,8 @@ passdb {{
   args = {root}/oauth2.conf
 }}
 userdb {{
-  driver = static
-  args = uid={uid} gid={gid} home={root}/home/%u
+  driver = passwd-file
+  args = username_format=%u {root}/users
 }}
 namespace inbox {{
   inbox = yes
@@ -149,6 +150,19 @@ class Dovecot:
 UID, GID = (65534, 65534) if os.getuid() == 0 else (os.getuid(), os.getgid())
 
 
+@contextmanager
+def open_folder() -> Iterator[Path]:
+    """A folder that daemons of other users can reach. Not one of pytest: each new run shuts their parent."""
+    with tempfile.TemporaryDirectory(prefix="mailcanary-mail-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def owner_of(name: str) -> int:
+    """The uid of a user: spread, because inotify allows 128 instances a uid, and IDLE needs one each."""
+    return 61_000 + int(name.removeprefix("user")) % 60 if os.getuid() == 0 else UID
+
+
 def make_certificate(root: Path) -> None:
     names = "subjectAltName=DNS:localhost,IP:127.0.0.1"
     key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes".split()
@@ -165,20 +179,18 @@ def running(root: Path, users: int = 60) -> Iterator[Dovecot]:
     server = Dovecot(root, free_port(), free_port(), users=[f"user{number}" for number in range(users)])
     for part in ("run", "state", "home"):
         (root / part).mkdir()
-    for folder in (root, *list(root.parents)[:3]):
-        if folder.stat().st_uid == os.getuid() and folder != Path("/tmp"):
-            folder.chmod(folder.stat().st_mode | 0o755)
     os.chown(root / "home", UID, GID)
-    (root / "users").write_text("".join(f"{name}:secret\n" for name in server.users))
+    lines = []
     for name in server.users:
-        (root / "home" / name).mkdir()
-        os.chown(root / "home" / name, UID, GID)
+        home, uid = root / "home" / name, owner_of(name)
+        home.mkdir()
+        os.chown(home, uid, GID)
+        lines.append(f"{name}:secret:{uid}:{GID}::{home}::\n")
+    (root / "users").write_text("".join(lines))
     make_certificate(root)
     introspection = _introspection(server.tokens)
     (root / "oauth2.conf").write_text(OAUTH2.format(port=introspection.server_address[1]))
-    (root / "dovecot.conf").write_text(
-        CONFIG.format(root=root, port=server.port, tls_port=server.tls_port, uid=UID, gid=GID)
-    )
+    (root / "dovecot.conf").write_text(CONFIG.format(root=root, port=server.port, tls_port=server.tls_port))
     process = subprocess.Popen(
         ["dovecot", "-F", "-c", str(root / "dovecot.conf")], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
