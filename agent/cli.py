@@ -26,6 +26,7 @@ COMMANDS = (
     "pause",
     "resume",
     "seeds",
+    "login",
     "rules",
     "db",
     "demo",
