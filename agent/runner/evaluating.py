@@ -147,12 +147,13 @@ class Evaluator:
         def commit(tx: Tx) -> None:
             self.services.fence(tx)
             incidents.write_engine(tx.conn, write, delete, mark)
-            incidents.write_alerts(tx.conn, state, transitions)
+            incidents.write_alerts(tx.conn, self._stored, state, transitions, self._now())
             outbox.add(tx.conn, told, self._now())
             if told:
                 tx.defer(DELIVER)
 
-        await self.services.database.write(commit)
+        # Alert state can be evaluated again from what is stored; what people are told must not be lost.
+        await self.services.database.write(commit, durable=bool(transitions))
         self.state = self._stored = state
         self._watermark = mark
         for transition in transitions:

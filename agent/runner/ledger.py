@@ -66,7 +66,8 @@ class Ledger:
 
     async def apply(self, canary_id: str, step: Step) -> Canary | None:
         """Moves one canary on and returns it; None where there is no such canary."""
-        change = await self._services.database.write(lambda tx: self.apply_in(tx, canary_id, step))
+        database = self._services.database
+        change = await database.write(lambda tx: self.apply_in(tx, canary_id, step), durable=False)
         if change is None:
             return None
         self.committed([change])

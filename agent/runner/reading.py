@@ -80,7 +80,9 @@ class SeedOwner:
             return
         seen = Moment(message.seen_wall, message.seen_monotonic, self.services.clock.boot)
         arrival = judge(message, read_headers(message.header, self.trust), seen)
-        change = await self.services.database.write(lambda tx: self._record(tx, mine.id, message, arrival))
+        change = await self.services.database.write(
+            lambda tx: self._record(tx, mine.id, message, arrival), durable=False
+        )
         if change is None:
             return
         self.ledger.committed([change])
@@ -120,7 +122,9 @@ class SeedOwner:
         clean = report.complete and not self.frozen(self.seed, began)
         scan = track.Scan(began, clean, "" if clean else str(report.fault or "clock"))
         waiting = [c for c in self.ledger.waiting(self.seed) if c.state in (State.SENT, State.UNCONFIRMED)]
-        changes = await self.services.database.write(lambda tx: self._settle(tx, waiting, scan))
+        changes = await self.services.database.write(
+            lambda tx: self._settle(tx, waiting, scan), durable=False
+        )
         if self._scan_after is not None and report.started_wall >= self._scan_after:
             self._scan_after = None
         self.ledger.committed(changes)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import queue
+import sqlite3
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -64,6 +65,7 @@ class Tx:
 class _Unit:
     work: Callable[[Tx], Any]
     future: asyncio.Future[Any] | Future[Any]
+    durable: bool = True
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
@@ -95,6 +97,7 @@ class Database:
         self._on_hints = on_hints
         self._queue: queue.SimpleQueue[_Unit | None] = queue.SimpleQueue()
         self._closed = False
+        self._sqlite = self.url.get_backend_name() == "sqlite"
         self.failures = 0
         """Writes that the database itself did not take: disk full, read-only, no connection."""
         self.failure = ""
@@ -112,10 +115,15 @@ class Database:
         """Sets who hears of committed hints; called in the writer thread."""
         self._on_hints = on_hints
 
-    async def write(self, work: Callable[[Tx], T]) -> T:
-        """Runs `work` in a transaction and returns once it is durable."""
+    async def write(self, work: Callable[[Tx], T], *, durable: bool = True) -> T:
+        """Runs `work` in a transaction and returns once it is committed.
+
+        durable: on the disk, even if the power fails the next moment. Intents and the outbox need that. The
+        rest survives a crash of the process in any case, and a power failure takes it back to a state from
+        which the reader settles the canary again.
+        """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._put(_Unit(work, future))
+        self._put(_Unit(work, future, durable))
         return await future
 
     def write_now(self, work: Callable[[Tx], T]) -> T:
@@ -170,7 +178,8 @@ class Database:
 
     def _commit(self, batch: list[_Unit]) -> None:
         try:
-            results = self._transaction([unit.work for unit in batch])
+            durable = any(unit.durable for unit in batch)
+            results = self._transaction([unit.work for unit in batch], durable)
         except Exception as error:
             if len(batch) > 1:
                 for unit in batch:
@@ -182,8 +191,8 @@ class Database:
         self._deliver([(unit, result, None) for unit, result in zip(batch, results, strict=True)])
 
     def _note(self, error: Exception) -> None:
-        if isinstance(error, OperationalError):
-            self.failure = str(error.orig or error)
+        if isinstance(error, OperationalError | sqlite3.OperationalError):
+            self.failure = str(getattr(error, "orig", None) or error)
             self.failures += 1
 
     @staticmethod
@@ -198,10 +207,15 @@ class Database:
                 with suppress(RuntimeError):  # the loop closed: nobody waits there any more
                     loop.call_soon_threadsafe(_answer, group)
 
-    def _transaction(self, works: Sequence[Callable[[Tx], Any]]) -> list[Any]:
+    def _transaction(self, works: Sequence[Callable[[Tx], Any]], durable: bool = True) -> list[Any]:
         with self._engine.connect() as conn:
             conn = conn.execution_options(mailcanary_write=True)
+            if self._sqlite:
+                wanted = "FULL" if durable else "NORMAL"
+                conn.connection.driver_connection.execute(f"PRAGMA synchronous={wanted}")  # type: ignore[union-attr]
             with conn.begin():
+                if not (durable or self._sqlite):
+                    conn.exec_driver_sql("SET LOCAL synchronous_commit = off")
                 tx = Tx(conn)
                 results = [work(tx) for work in works]
                 tx.flush()
