@@ -22,6 +22,7 @@ from agent.hints import LocalHints
 from agent.holder import own_holder, surely_dead
 from agent.metrics import Metrics, states
 from agent.metrics.budget import SERIES_LIMIT, most_series
+from agent.runner import recording as records
 from agent.runner.delivering import Delivering
 from agent.runner.evaluating import Evaluator
 from agent.runner.feeding import Feeding
@@ -29,6 +30,7 @@ from agent.runner.ledger import Ledger
 from agent.runner.mailboxes import Access, Mailboxes
 from agent.runner.means import resolver_of
 from agent.runner.origins import Origin, Origins, schedule_name
+from agent.runner.recording import Recording
 from agent.runner.rounds import Rounds
 from agent.runner.sending import Sending
 from agent.runner.services import Services, nonce
@@ -106,6 +108,7 @@ class App:
             self.delivering.alive,
         )
         self.watching = Watching(services)
+        self.recording = Recording(services)
         self.upkeep = Upkeep(services, self.mailboxes, self.timer, self._stop.set)
 
     async def start(self) -> None:
@@ -129,6 +132,8 @@ class App:
             self._spawn(work(self._stop), work.__qualname__)
         self._spawn(services.hints.run(self._handlers(), self._stop), "hints")
         if self.scheduled:
+            await self.watching.take_up()
+        if self.scheduled:
             await self.rounds.resume()
         services.metrics.reload_ok.set(1)
         services.metrics.reload_at.set(services.clock.wall())
@@ -138,6 +143,7 @@ class App:
             "canary": self.sending.scheduled,
             "retry": self.sending.retry,
             "blocklists": self.watching.scheduled,
+            records.PREFIX: self.recording.scheduled,
             "evaluate": self._evaluate,
             "deliver": self._deliver,
         }
@@ -281,8 +287,10 @@ class App:
         blocklists = config.blocklists
         if blocklists is not None:
             wanted[SWEEP] = blocklists.every
+        wanted |= records.schedules(config)
         now = self.services.clock.wall()
         await self.services.database.write(lambda tx: _sync(tx, wanted, now))
+        await self.recording.forget(config)
 
     def _configure_metrics(self, config: Config) -> None:
         self.services.metrics.routes.configure(config.routes_resolved)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from probes.authentication.domains import normal_domain
+from probes.authentication.domains import is_below, normal_domain
 from probes.records.senders import SendingHost
 
 if TYPE_CHECKING:
@@ -28,6 +28,15 @@ def owners(config: Config) -> Mapping[str, tuple[str, ...]]:
         for domain in sender_domains(sender):
             found.setdefault(domain, []).append(name)
     return {domain: tuple(names) for domain, names in found.items()}
+
+
+def affected(config: Config, domain: str) -> tuple[str, ...]:
+    """The senders whose mail is judged by a domain's records: their own, or those of the domain above."""
+    return tuple(
+        name
+        for name, sender in config.senders.items()
+        if any(is_below(own, domain) for own in sender_domains(sender))
+    )
 
 
 def domains_of(config: Config) -> tuple[str, ...]:

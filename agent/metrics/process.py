@@ -49,6 +49,7 @@ class Metrics:
         self.replies = self._numbers(specs.REPLIES)
         self.authentication = self._numbers(specs.AUTHENTICATION)
         self.lookups = self._numbers(specs.LOOKUPS)
+        self.record_changes = self._numbers(specs.RECORD_CHANGES)
         self.notifications = self._numbers(specs.NOTIFICATIONS)
         self.notification_failures = self._numbers(specs.NOTIFICATION_FAILURES)
         self.notification_delay = Histogram(specs.NOTIFICATION_DELAY)

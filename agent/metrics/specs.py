@@ -138,6 +138,20 @@ ZONE_HEALTHY = Spec(
     "1 where the zone answered its own test entries as it should (RFC 5782).",
     "mailcanary_blocklist_zone_healthy == 0",
 )
+RECORD_FINDINGS = Spec(
+    "record_findings",
+    "gauge",
+    ("domain", "kind", "severity"),
+    "Findings about a watched domain's DNS records; severity unknown where something could not be seen.",
+    'sum by (domain, kind) (mailcanary_record_findings{severity=~"error|critical"}) > 0',
+)
+RECORD_CHANGES = Spec(
+    "record_changes_total",
+    "counter",
+    ("domain", "kind"),
+    "Changes of watched DNS records, announced ones too.",
+    "increase(mailcanary_record_changes_total[1d]) > 0",
+)
 SEED_READABLE = Spec(
     "seed_readable",
     "gauge",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from functools import partial
 
@@ -13,9 +14,10 @@ from agent.config.models import Config
 from agent.metrics import specs
 from agent.metrics.routes import STALE_ROUNDS, Routes, Verdict
 from agent.metrics.specs import Spec
-from agent.store import outbox, rows, verdicts
+from agent.records_plan import domains_of
+from agent.store import outbox, records, rows, verdicts
 from agent.store.tables import alerts, listings, zones
-from probes.outcome import Severity
+from probes.outcome import Outcome, Severity
 
 Rows = Iterable[tuple[tuple[str, ...], float]]
 
@@ -32,6 +34,7 @@ def collect(conn: Connection, config: Config, now: float) -> Iterable[Metric]:
     """Every family whose truth is in the store, the routes aside."""
     yield from _parties(conn, config)
     yield from _blocklists(conn, config)
+    yield from _records(conn, config)
     yield gauge(specs.ALERTS_FIRING, _firing(conn))
     waiting = outbox.backlog(conn)
     receivers = sorted({*config.alerts.receivers, *waiting})
@@ -63,6 +66,18 @@ def _blocklists(conn: Connection, config: Config) -> Iterable[Metric]:
     health = sa.select(zones.c.zone, zones.c.resolver, zones.c.healthy)
     known = conn.execute(health).all() if watched else []
     yield gauge(specs.ZONE_HEALTHY, (((zone, resolver), float(healthy)) for zone, resolver, healthy in known))
+
+
+def _records(conn: Connection, config: Config) -> Iterable[Metric]:
+    wanted = frozenset(domains_of(config))
+    counts: Counter[tuple[str, ...]] = Counter()
+    for state in records.states(conn):
+        if state.domain not in wanted:
+            continue
+        for item in (*state.report.get("findings", ()), *state.report.get("notes", ())):
+            level = "unknown" if item["outcome"] == Outcome.UNKNOWN else item["severity"]
+            counts[state.domain, item["kind"], level] += 1
+    yield gauge(specs.RECORD_FINDINGS, ((labels, float(count)) for labels, count in sorted(counts.items())))
 
 
 def _firing(conn: Connection) -> list[tuple[tuple[str, ...], float]]:

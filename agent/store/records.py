@@ -20,16 +20,16 @@ ANNOUNCED = "records.announced"
 
 @dataclass(frozen=True, slots=True)
 class RecordState:
-    """A domain after its last look. records: by name and type; faults: "CODE NAME" to what it says, of those
-    that were there at first or were told; selectors: of DKIM, to when they were first seen; report: as
-    `mailcanary records --json` tells it.
+    """A domain after its last look. records: by name and type; faults: "CODE NAME" to the fault
+    (probes.records.faults), of those that are there; selectors: of DKIM, to when they were first seen;
+    report: as `mailcanary records --json` tells it.
     """
 
     domain: str
     at: float
     outcome: str
     records: Mapping[Key, Known] = field(default_factory=dict)
-    faults: Mapping[str, str] = field(default_factory=dict)
+    faults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     selectors: Mapping[str, float] = field(default_factory=dict)
     report: Mapping[str, Any] = field(default_factory=dict)
 

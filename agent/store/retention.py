@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from agent.store import records
 from agent.store.tables import canaries, listings, outbox, sightings, transitions
 
 
@@ -24,5 +25,6 @@ def expire(conn: Connection, now: float, results: float, messages: float) -> Non
     oldest = canaries.c.id < f"{int(max(old, 0.0) * 1000):012x}"
     conn.execute(sa.delete(canaries).where(oldest, canaries.c.due_at.is_(None)))
     conn.execute(sa.delete(transitions).where(transitions.c.at < old))
+    records.expire_events(conn, old)
     conn.execute(sa.delete(listings).where(listings.c.delisted_at < old))
     conn.execute(sa.delete(outbox).where(outbox.c.created_at < old, outbox.c.due_at.is_(None)))

@@ -79,6 +79,26 @@ class Comparison:
     repaired: list[Key] = field(default_factory=list)
 
 
+_BY_TYPE = {
+    "MX": "mx",
+    "A": "mx",
+    "AAAA": "mx",
+    "PTR": "ptr",
+    "NS": "ns",
+    "DS": "dnssec",
+    "TLSA": "dane",
+    "POLICY": "mta-sts",
+}
+_BY_LABEL = {"_dmarc": "dmarc", "_mta-sts": "mta-sts", "_smtp": "tls-rpt", "default": "bimi"}
+
+
+def kind_of(name: str, rdtype: str) -> str:
+    """The kind of record (finding.KINDS) that a watched name and type is."""
+    if "._domainkey." in name:
+        return "dkim"
+    return _BY_TYPE.get(rdtype) or (_BY_LABEL.get(name.partition(".")[0], "spf") if "_" in name else "spf")
+
+
 def relevant(name: str, records: Iterable[str], rdtype: str) -> Records:
     """The records that mail depends on, sorted: of the texts at a domain itself its SPF record alone."""
     if rdtype == "TXT" and "_" not in name:

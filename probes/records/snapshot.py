@@ -82,5 +82,17 @@ class Snapshots:
         return bool(alias.records)
 
 
+def with_policy(
+    domain: str, seen: Mapping[Key, Seen | None], report: Mapping[str, object]
+) -> Mapping[Key, Seen | None]:
+    """The snapshot with the MTA-STS policy as one more record, of the type POLICY."""
+    key = (f"mta-sts.{domain}", "POLICY")
+    text = report["mta_sts_text"]
+    if text is None:
+        return {**seen, key: None}
+    lines = [line.strip() for line in str(text).splitlines() if line.strip()]
+    return {**seen, key: Seen(tuple(sorted(lines)))}
+
+
 def _reverse(address: str) -> str:
     return ip_address(address).reverse_pointer

@@ -25,11 +25,12 @@ _WHY = "senders go on without TLS protection, or with an old policy"
 
 @dataclass(frozen=True, slots=True)
 class StsSurvey:
-    """What was found. policy: None where there is none or it cannot be had; text: the file as it is."""
+    """What was found. policy: None where there is none or it cannot be had; text: the file as it is,
+    "" where the domain has none, None where it could not be had."""
 
     findings: list[Finding] = field(default_factory=list)
     policy: StsPolicy | None = None
-    text: str = ""
+    text: str | None = None
 
     @property
     def demands_tls(self) -> bool:
@@ -46,7 +47,7 @@ async def check_mta_sts(
     if not answer.status.conclusive:
         return StsSurvey([could_not_look("mta-sts-unknown", answer)])
     if not found:
-        return StsSurvey()
+        return StsSurvey(text="")
     fault = _record_fault(found)
     if fault:
         fix = f'{name}. TXT "v=STSv1; id=20260101T000000"'
@@ -81,7 +82,8 @@ async def _fetch(domain: str, exchangers: Iterable[str], fetcher: Fetcher) -> St
         policy = parse_sts_policy(text)
     except (DataError, UnicodeDecodeError) as error:
         fix = "correct that line of the policy file, and give the TXT record a new id="
-        return StsSurvey([Finding("mta-sts-policy", Severity.ERROR, url, _detail(error), _WHY, fix)])
+        finding = Finding("mta-sts-policy", Severity.ERROR, url, _detail(error), _WHY, fix)
+        return StsSurvey([finding], text=fetched.body.decode("latin-1"))
     return StsSurvey(_judge(policy, url, exchangers), policy, text)
 
 

@@ -10,7 +10,7 @@ from probes.authentication.dmarc_policy import Policy
 from probes.clock import Clock, SystemClock
 from probes.dns import Resolver
 from probes.http import Fetcher
-from probes.outcome import Evidence, Outcome, Result
+from probes.outcome import Evidence, Outcome, Result, Severity
 from probes.records.bimi import check_bimi
 from probes.records.caa import find_caa
 from probes.records.dane import check_dane
@@ -103,6 +103,24 @@ async def survey(what: Survey, means: SurveyMeans) -> Result:
     )
 
 
+def findings_of(result: Result) -> list[Finding]:
+    """The findings of a survey's result, notes left out."""
+    items = result.data["findings"]
+    assert isinstance(items, list)
+    return [
+        Finding(
+            item["code"],
+            Severity(item["severity"]),
+            item["name"],
+            item["what"],
+            item["why"],
+            item["fix"],
+            unknown=item["outcome"] == Outcome.UNKNOWN,
+        )
+        for item in items
+    ]
+
+
 def _summary(findings: Sequence[Finding]) -> str:
     faults = sum(outcome_of([f]) is Outcome.FAIL for f in findings)
     unseen, notes = sum(f.unknown for f in findings), sum(f.is_note for f in findings)
@@ -134,6 +152,7 @@ async def _receiving(what: Survey, means: SurveyMeans, found: _Found) -> None:
         if sts.policy
         else None
     )
+    found.data["mta_sts_text"] = sts.text
     found.data["contacts"] = [
         {"host": c.host, "address": c.address, "state": c.state, "starttls": c.starttls, "trusted": c.trusted}
         for c in contacts
