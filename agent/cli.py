@@ -19,6 +19,7 @@ COMMANDS = (
     "status",
     "why",
     "probe",
+    "change",
     "blocklist",
     "records",
     "inspect",

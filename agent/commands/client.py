@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from probes.errors import HttpUnavailable, StoreError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from agent.config.models import Config
 
 TIMEOUT = 75.0
@@ -35,12 +37,19 @@ def call(config: Config, method: str, path: str, body: dict[str, Any] | None = N
 
 
 async def request(
-    url: str, method: str = "GET", token: str | None = None, body: dict[str, Any] | None = None
+    url: str,
+    method: str = "GET",
+    token: str | None = None,
+    body: Mapping[str, Any] | None = None,
+    more: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """One JSON request. Raises HttpUnavailable with the agent's own words where it refuses."""
+    """One JSON request; more: further headers.
+
+    Raises HttpUnavailable with the agent's own words where it refuses (and the fact `status`).
+    """
     import aiohttp
 
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    headers = {**(more or {}), **({"Authorization": f"Bearer {token}"} if token else {})}
     timeout = aiohttp.ClientTimeout(total=TIMEOUT)
     try:
         async with (
@@ -48,7 +57,8 @@ async def request(
             session.request(method, url, json=body, allow_redirects=False) as response,
         ):
             if response.status >= 400:
-                raise HttpUnavailable(f"{url}: {response.status} {(await response.text())[:300].strip()}")
+                said = (await response.text())[:300].strip()
+                raise HttpUnavailable(f"{url}: {response.status} {said}", status=response.status)
             answer: dict[str, Any] = await response.json()
             return answer
     except (aiohttp.ClientError, TimeoutError) as error:

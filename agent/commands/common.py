@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from probes.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from rich.console import Console
 
@@ -70,9 +70,10 @@ def console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, highlight=False, soft_wrap=True)
 
 
-def add_json(parser: argparse.ArgumentParser) -> None:
+def add_json(parser: argparse.ArgumentParser, forms: Sequence[str] = ("text", "json")) -> None:
     """--json and --format."""
-    parser.add_argument("--format", choices=("text", "json"), default="text", help="text (default) or json")
+    told = f"{', '.join(forms[:-1])} or {forms[-1]}; text if left out"
+    parser.add_argument("--format", choices=forms, default="text", help=told)
     parser.add_argument(
         "--json",
         dest="format",

@@ -3,183 +3,231 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from agent.asking import Ask
     from agent.config.models import Config
 
 NAME = "probe"
 HELP = "one round now: did we break mail?"
 DESCRIPTION = """\
-Sends one canary on each route now, waits until each has its verdict, and prints
-a table. Goes through the running agent where there is one (it holds the
-mailboxes and keeps its schedule), and works alone where there is none.
+Sends one canary on each route now, waits until each has its verdict, and says
+whether mail was broken: no, yes (what, where, why), or could not tell. Goes
+through the running agent where there is one (it holds the mailboxes and keeps
+its schedule), and works alone where there is none.
+
+With --baseline the round is compared: placement, SPF, DKIM, DMARC, TLS, path,
+spam score, latency, listings, records. What is deterministic (authentication,
+records, listings, a refusal, a bounce) decides from one canary. A claim about
+the inbox *rate* needs --count: a sequential test tells 95 percent or more from
+80 percent or less, stops as soon as it may, and says when it may not.
 
 examples:
   mailcanary probe
-  mailcanary probe --sender app --seed gmail-1 --json
+  mailcanary probe --sender app --seed gmail-1 --baseline last-good --json
+  mailcanary probe --count 40 --deadline 10m
+  mailcanary probe --format junit --output mailcanary.xml --key "$CI_PIPELINE_ID"
+  mailcanary probe --agent https://canary.acme.example --token-file token
+  mailcanary probe --dry-run                 config, DNS and logins; sends nothing
+
+The same --key is the same round: a command that was killed goes on with it.
 
 exit code: 0 pass, 1 fail, 2 usage or config, 3 could not tell
 """
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Which routes, which form."""
+    """Which routes, compared with what, told how."""
     from agent.commands.common import add_json
+    from agent.forms import FORMS
 
+    add_routes(parser)
+    parser.add_argument("--count", type=int, default=1, metavar="N", help="canaries a route, at most")
+    parser.add_argument(
+        "--baseline",
+        default="",
+        metavar="WHAT",
+        help="last-good, 24h, the id of a round, or a file that --format json wrote",
+    )
+    parser.add_argument("--key", default="", metavar="TEXT", help="the same key is the same round")
+    parser.add_argument("--output", metavar="FILE", help="write the report there")
+    parser.add_argument("--agent", metavar="URL", help="the agent to ask, where it is not on this machine")
+    parser.add_argument("--token-file", metavar="FILE", help="its token; else $MAILCANARY_TOKEN")
+    parser.add_argument("--dry-run", action="store_true", help="look at config, DNS and logins; send nothing")
+    add_json(parser, FORMS)
+
+
+def add_routes(parser: argparse.ArgumentParser) -> None:
+    """The options that name routes."""
     parser.add_argument("--sender", action="append", default=[], metavar="NAME", help="only this sender")
     parser.add_argument("--seed", action="append", default=[], metavar="NAME", help="only this seed")
     parser.add_argument(
         "--provider", action="append", default=[], metavar="NAME", help="only this provider's seeds"
     )
-    add_json(parser)
+    parser.add_argument(
+        "--deadline", default="", metavar="10m", help="not seen by then: missing. Left out: the routes' own"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs the round; the exit code is its outcome."""
-    import asyncio
-    import time
-
-    from agent.commands.common import load_config, running_agent
+    from agent.asking import run_round
+    from agent.commands.common import load_config
     from agent.logs import configure as configure_logs
-    from agent.store.schema import open_store
     from probes.outcome import Outcome
 
-    config = load_config(args, require_secrets=True)
-    configure_logs(config.agent.log_format, "warning")
-    seeds = _seeds(config, args)
-    database = open_store(config.store_url)
-    try:
-        agent = running_agent(database, time.time())
-    finally:
-        database.close()
-    if agent is not None:
-        report = asyncio.run(_through(config, f"http://{agent['listen']}", args.sender, seeds, args.format))
-    else:
-        report = asyncio.run(_alone(config, args.sender, seeds, args.format))
-    _print(report, args.format)
+    config = None if args.agent and not args.dry_run else load_config(args, require_secrets=True)
+    configure_logs(config.agent.log_format if config else "auto", "warning")
+    ask = asked(args)
+    if args.dry_run:
+        assert config is not None
+        return _dry_run(config, ask, args.format)
+    with Progress(args.format == "text") as progress:
+        report = run_round(config, ask, progress.show, args.agent, args.token_file)
+    tell(report, args.format, args.output)
     return Outcome(report["outcome"] or "unknown").exit_code
 
 
-def _seeds(config: Config, args: argparse.Namespace) -> list[str]:
+def asked(args: argparse.Namespace, **more: Any) -> Ask:
+    """The round as the arguments name it."""
+    from agent.asking import Ask
+
+    return Ask(
+        senders=tuple(args.sender),
+        seeds=tuple(args.seed),
+        providers=tuple(args.provider),
+        deadline=args.deadline,
+        count=getattr(args, "count", 1),
+        **{"baseline": getattr(args, "baseline", ""), "key": getattr(args, "key", ""), **more},
+    )
+
+
+def tell(report: Mapping[str, Any], form: str, output: str | None) -> None:
+    """Prints the report, or writes it to a file. Raises ConfigError where it cannot be written."""
+    import io
+    import sys
+
+    from agent.commands.common import console
+    from agent.forms import render
+    from agent.forms.text import draw
     from probes.errors import ConfigError
 
-    found = list(args.seed)
-    for provider in args.provider:
-        mine = [name for name, seed in config.seeds.items() if seed.provider == provider]
-        if not mine:
-            raise ConfigError(f"no seed has the provider {provider!r}")
-        found += mine
-    return list(dict.fromkeys(found))
+    if form == "text" and not output:
+        draw(report, console())
+        return
+    if form == "text":
+        from rich.console import Console
 
-
-async def _through(
-    config: Config, base: str, senders: list[str], seeds: list[str], form: str
-) -> dict[str, Any]:
-    from agent.commands.client import request
-
-    token = config.agent.token.reveal() if config.agent.token else None
-    started = await request(f"{base}/api/v1/probes", "POST", token, {"senders": senders, "seeds": seeds})
-    with _Progress(form) as progress:
-        while True:
-            report = await request(f"{base}/api/v1/probes/{started['id']}?wait=2", "GET", token)
-            progress.show(report)
-            if report["done"]:
-                return report
-
-
-async def _alone(config: Config, senders: list[str], seeds: list[str], form: str) -> dict[str, Any]:
-    from agent.app import open_app
-    from probes.errors import ConfigError, DataError
-
-    app = await open_app(config, scheduled=False)
+        kept = io.StringIO()
+        draw(report, Console(file=kept, highlight=False, soft_wrap=True, width=160))
+        text = kept.getvalue()
+    else:
+        text = render(report, form)
+    if not output:
+        sys.stdout.write(text)
+        return
     try:
-        await app.start()
-        try:
-            round_id = await app.rounds.start(senders, seeds)
-        except DataError as error:
-            raise ConfigError(error.detail) from None
-        with _Progress(form) as progress:
-            while True:
-                report = await app.rounds.wait(round_id, 2.0)
-                assert report is not None
-                progress.show(report)
-                if report["done"]:
-                    return report
-    finally:
-        await app.close()
+        Path(output).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"--output {output}: {error.strerror or error}") from None
+    from agent.forms.cells import headline
+
+    sys.stderr.write(f"{headline(report)}\n")
 
 
-class _Progress:
-    """One line on the terminal while the round goes on; nothing elsewhere."""
+class Progress:
+    """Live lines on a terminal while the round goes on; nothing elsewhere."""
 
-    def __init__(self, form: str) -> None:
+    def __init__(self, wanted: bool) -> None:
+        from rich.live import Live
+
         from agent.commands.common import console
 
-        self._console = console(stderr=True)
-        self._on = form == "text" and self._console.is_terminal
-        self._status = self._console.status("sending") if self._on else None
+        out = console(stderr=True)
+        self._live = Live(console=out, transient=True) if wanted and out.is_terminal else None
 
-    def __enter__(self) -> _Progress:
-        if self._status:
-            self._status.start()
+    def __enter__(self) -> Progress:
+        if self._live:
+            self._live.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._status:
-            self._status.stop()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.stop()
 
-    def show(self, report: dict[str, Any]) -> None:
-        """Says how far the round is and what it waits for."""
-        if self._status is None:
-            return
-        canaries = report["canaries"]
-        waiting = [c for c in canaries if c["outcome"] is None]
-        settled = len(canaries) - len(waiting)
-        what = (
-            f", waiting for {waiting[0]['sender']}/{waiting[0]['seed']} ({waiting[0]['state']})"
-            if waiting
-            else ""
-        )
-        self._status.update(f"{settled} of {report['routes']} routes judged{what}")
+    def show(self, report: Mapping[str, Any]) -> None:
+        """One line a route: elapsed, what is left, and why it waits."""
+        if self._live:
+            self._live.update(progress_table(report))
 
 
-def _print(report: dict[str, Any], form: str) -> None:
-    from agent.commands.common import print_json
-
-    if form == "json":
-        print_json(report)
-        return
+def progress_table(report: Mapping[str, Any]) -> Any:
+    """The lines of a running round."""
     from rich.table import Table
     from rich.text import Text
 
-    from agent.commands.common import console
-    from agent.commands.status import COLOURS
+    from agent.forms.cells import clean
 
-    table = Table()
-    for column in ("route", "outcome", "placement", "latency", "authentication", "why"):
-        table.add_column(column)
-    for canary in report["canaries"]:
-        outcome = canary["outcome"] or "unknown"
-        latency = canary["latency_seconds"]
+    progress = report["progress"]
+    table = Table(box=None, pad_edge=False, title=None)
+    for column in (f"{progress['elapsed_seconds']:.0f} s", "judged", "left", "waits for"):
+        table.add_column(column, no_wrap=True)
+    for line in progress["routes"]:
+        left = line["eta_seconds"]
         table.add_row(
-            Text(f"{canary['sender']}/{canary['seed']}"),
-            Text(outcome, style=COLOURS[outcome]),
-            Text(canary["placement"] or canary["state"]),
-            Text(f"{latency:.2f} s" if latency is not None else ""),
-            Text(" ".join(f"{m}={r}" for m, r in canary["authentication"].items())),
-            Text(_why(canary)),
+            Text(line["route"]),
+            Text(f"{line['settled']}/{line['wanted']}"),
+            Text(f"{left:.0f} s" if left else ""),
+            Text(clean(line["waits"] or line["state"])),
         )
-    for route, reason in report["held"].items():
-        table.add_row(route, Text("unknown", style=COLOURS["unknown"]), "", "", "", f"not sent: {reason}")
-    out = console()
-    out.print(table)
-    outcome = report["outcome"] or "unknown"
-    out.print(f"[bold {COLOURS[outcome]}]{outcome}[/]")
+    return table
 
 
-def _why(canary: dict[str, Any]) -> str:
-    if canary["outcome"] == "pass":
-        return ""
-    texts = [item["text"] for item in canary["evidence"]]
-    return "; ".join([canary["reason"], *texts[-2:]]).strip("; ")
+def _dry_run(config: Config, ask: Ask, form: str) -> int:
+    """Looks at everything the round needs and says what would be sent."""
+    import asyncio
+
+    from agent.commands.common import print_json
+    from agent.live import look
+    from agent.runner.rounds import choose
+    from agent.web.probes import read_order
+    from probes.errors import ConfigError, DataError
+    from probes.outcome import combine
+
+    try:
+        body = {"senders": ask.senders, "seeds": ask.seeds, "providers": ask.providers, "count": ask.count}
+        order = read_order({name: list(v) if isinstance(v, tuple) else v for name, v in body.items()}, None)
+        routes = choose(config, order)
+    except DataError as error:
+        raise ConfigError(error.detail) from None
+    named = {f"seed {route.seed}" for route in routes} | {f"sender {route.sender}" for route in routes}
+    findings = [f for f in asyncio.run(look(config)) if not _other(f.what, named)]
+    outcome = combine(finding.outcome for finding in findings)
+    sent = [
+        {"route": r.name, "to": config.seeds[r.seed].address, "from": config.senders[r.sender].from_}
+        | {"canaries": ask.count, "deadline_seconds": order.deadline or r.deadline}
+        for r in routes
+    ]
+    if form != "text":
+        looks = [{"what": f.what, "outcome": f.outcome.value, "text": f.text} for f in findings]
+        print_json(
+            {"schema": "mailcanary.dry-run/1", "outcome": outcome.value, "looks": looks, "would_send": sent}
+        )
+        return outcome.exit_code
+    for finding in findings:
+        print(f"{finding.outcome.value:8} {finding.what:28} {finding.text}")
+    for one in sent:
+        print(f"would send {one['canaries']} on {one['route']}: {one['from']} to {one['to']}")
+    print(f"{outcome.value}: nothing was sent")
+    return outcome.exit_code
+
+
+def _other(what: str, named: set[str]) -> bool:
+    """Whether a look is at a seed or sender that this round has nothing to do with."""
+    return what.startswith(("seed ", "sender ")) and "(" not in what and what not in named

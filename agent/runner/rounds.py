@@ -7,13 +7,13 @@ with what is not there yet, and sends nothing twice.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
 
-from agent.config.models import Route
+from agent.config.models import Config, Route
 from agent.reports.rounds import LAST_DAY, LAST_GOOD, progress_json, read_baseline, read_state, round_json
 from agent.runner.around import look_around
 from agent.runner.ledger import Change, Ledger
@@ -47,12 +47,37 @@ class Order:
 
     senders: Sequence[str] = ()
     seeds: Sequence[str] = ()
+    providers: Sequence[str] = ()
     count: int = 1
     deadline: float | None = None
     baseline: str = ""
     kind: str = "probe"
     who: str = ""
     key: str | None = None
+
+
+def choose(config: Config, order: Order) -> list[Route]:
+    """The routes of the config that the order names. Raises DataError on names that are not there."""
+    providers = {seed.provider for seed in config.seeds.values()}
+    kinds: Sequence[tuple[str, Sequence[str], Iterable[str]]] = (
+        ("sender", order.senders, config.senders),
+        ("seed", order.seeds, config.seeds),
+        ("provider", order.providers, sorted(providers)),
+    )
+    for kind, names, known in kinds:
+        for name in names:
+            if name not in known:
+                raise DataError(f"there is no {kind} {name!r}; there are: {', '.join(known)}")
+    named = bool(order.seeds or order.providers)
+    chosen = [
+        route
+        for route in config.routes_resolved
+        if (not order.senders or route.sender in order.senders)
+        and (not named or route.seed in order.seeds or config.seeds[route.seed].provider in order.providers)
+    ]
+    if not chosen:
+        raise DataError("no route of the config matches")
+    return chosen
 
 
 @dataclass
@@ -67,13 +92,18 @@ class Rounds:
     _holding: dict[str, dict[str, str]] = field(default_factory=dict)
     _waiting: set[asyncio.Event] = field(default_factory=set)
 
+    @property
+    def running(self) -> int:
+        """How many rounds have not ended."""
+        return len(self._tasks)
+
     async def start(self, senders: Sequence[str], seeds: Sequence[str]) -> str:
         """Starts a round of one canary a route; returns its id at once. Raises DataError."""
         return await self.order(Order(senders, seeds))
 
     async def order(self, order: Order) -> str:
         """Starts a round over the routes of the config that match, or goes on with the one of that key."""
-        routes = self._select(order.senders, order.seeds)
+        routes = choose(self.services.config, order)
         if not 1 <= order.count <= MOST_CANARIES:
             raise DataError(f"count is 1 to {MOST_CANARIES}")
         now = self.services.clock.wall()
@@ -96,27 +126,14 @@ class Rounds:
         if new.key is not None and (known := rounds.round_by_key(tx.conn, new.key)) is not None:
             if known.params != new.params:
                 raise DataError(f"the key {new.key!r} was used for another round")
-            return known
+            if known.state != rounds.CANCELLED:
+                return known
+            rounds.free_key(tx.conn, known.id)
         baseline = new.params["baseline"]
         if baseline and baseline not in (LAST_GOOD, LAST_DAY) and not rounds.get_round(tx.conn, baseline):
             raise DataError(f"there is no round {baseline!r} to compare with")
         rounds.insert_round(tx.conn, new)
         return new
-
-    def _select(self, senders: Sequence[str], seeds: Sequence[str]) -> list[Route]:
-        config = self.services.config
-        for kind, names, known in (("sender", senders, config.senders), ("seed", seeds, config.seeds)):
-            for name in names:
-                if name not in known:
-                    raise DataError(f"there is no {kind} {name!r}; there are: {', '.join(known)}")
-        chosen = [
-            route
-            for route in config.routes_resolved
-            if (not senders or route.sender in senders) and (not seeds or route.seed in seeds)
-        ]
-        if not chosen:
-            raise DataError("no route of the config matches")
-        return chosen
 
     async def resume(self) -> None:
         """Goes on with the rounds that a dead agent left."""

@@ -74,6 +74,11 @@ def update_round(conn: Connection, round_id: str, **values: object) -> bool:
     return conn.execute(sa.update(rounds).where(*where).values(**values)).rowcount == 1
 
 
+def free_key(conn: Connection, round_id: str) -> None:
+    """The round was cancelled: its key may be used again."""
+    conn.execute(sa.update(rounds).where(rounds.c.id == round_id).values(key=None))
+
+
 def passed_before(conn: Connection, at: float, limit: int = 20) -> list[RoundRow]:
     """Rounds that passed and had begun before then, newest first."""
     query = sa.select(rounds).where(rounds.c.outcome == "pass", rounds.c.started_at < at)

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from aiohttp import web
 
@@ -15,24 +15,13 @@ from agent.metrics import Metrics
 from agent.reports.status import read_status
 from agent.reports.why import read_why
 from agent.store.database import Database
-from agent.web import pages
+from agent.web import pages, probes
 from agent.web.guard import SECURITY_HEADERS, guard
 from probes.clock import Clock
-from probes.errors import ConfigError, DataError, StoreError
+from probes.errors import ConfigError, StoreError
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-LONGEST_POLL = 60.0
 BODY_LIMIT = 64 * 1024
-
-
-class Rounds(Protocol):
-    """What the API needs of the runner to serve `mailcanary probe`."""
-
-    async def start(self, senders: list[str], seeds: list[str]) -> str:
-        """Starts a round and returns its id. Raises DataError on names that are not in the config."""
-
-    async def wait(self, round_id: str, seconds: float) -> dict[str, Any] | None:
-        """The round as JSON, once it is done or the time is over; None where there is no such round."""
 
 
 class Controls(Protocol):
@@ -55,7 +44,7 @@ class WebServices:
     clock: Clock
     reload: Callable[[], Awaitable[None]]
     ready: Callable[[], str]
-    rounds: Rounds
+    rounds: probes.Rounds
     controls: Controls
 
 
@@ -76,8 +65,7 @@ def build(services: WebServices) -> web.Application:
     app.router.add_get("/api/v1/routes/{sender}/{seed}", api.why)
     app.router.add_post("/api/v1/seeds/{seed}/retry", api.retry_seed)
     app.router.add_post("/api/v1/alerts/ack", api.acknowledge)
-    app.router.add_post("/api/v1/probes", api.start_round)
-    app.router.add_get("/api/v1/probes/{round}", api.round)
+    probes.add_routes(app, services.rounds, services.clock)
     pages.add_routes(app, services.config, services.database, services.clock)
     return app
 
@@ -163,31 +151,3 @@ class _Api:
         if not await self._services.controls.acknowledge(key, by):
             return _problem(404, f"no alert {key} is open and not yet acknowledged")
         return _json({"schema": "mailcanary.alert/1", "key": key, "acknowledged_by": by})
-
-    async def start_round(self, request: web.Request) -> web.Response:
-        try:
-            body = await request.json() if request.can_read_body else {}
-            senders, seeds = _names_in(body, "senders"), _names_in(body, "seeds")
-            round_id = await self._services.rounds.start(senders, seeds)
-        except (json.JSONDecodeError, UnicodeDecodeError):
-            return _problem(400, "the body is not JSON")
-        except DataError as error:
-            return _problem(400, str(error))
-        return _json({"schema": "mailcanary.round/1", "id": round_id}, 202)
-
-    async def round(self, request: web.Request) -> web.Response:
-        try:
-            seconds = min(float(request.query.get("wait", "0")), LONGEST_POLL)
-        except ValueError:
-            return _problem(400, "wait is a number of seconds")
-        found = await self._services.rounds.wait(request.match_info["round"], max(0.0, seconds))
-        return _json(found) if found is not None else _problem(404, "there is no such round")
-
-
-def _names_in(body: object, key: str) -> list[str]:
-    if not isinstance(body, dict):
-        raise DataError("the body is a JSON object with senders and seeds")
-    value = body.get(key, [])
-    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        raise DataError(f"{key} is a list of names")
-    return value
