@@ -55,6 +55,7 @@ def show(status: Status) -> None:
     from rich.markup import escape
 
     from agent.commands.common import console
+    from agent.reports.status import sweep_line
 
     out = console()
     colour = COLOURS[status.outcome.value]
@@ -69,6 +70,8 @@ def show(status: Status) -> None:
         out.print(f"[red]listed[/] {row['subject']} in {row['zone']} since {row['since']}")
     for name, text in status.faults.items():
         out.print(f"[yellow]ours[/] {escape(name)}: {escape(text)}")
+    if status.sweep is not None:
+        out.print(escape(sweep_line(status.sweep)), style="dim")
     out.print(table(status))
 
 

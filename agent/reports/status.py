@@ -10,8 +10,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from agent.config.models import Config
-from agent.store import canaries, rows
+from agent.store import canaries, reputation, rows
+from agent.store.reputation import SweepState
 from agent.store.tables import alerts, listings
+from probes.blocklists.judge import Reason
 from probes.canary.state import Canary
 from probes.clock import rfc3339
 from probes.outcome import Outcome, combine
@@ -56,6 +58,7 @@ class Status:
     faults: Mapping[str, str]
     paused: bool
     agents: tuple[Mapping[str, Any], ...]
+    sweep: SweepState | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -69,6 +72,7 @@ class Status:
             "faults": dict(self.faults),
             "paused": self.paused,
             "agents": [agent["name"] for agent in self.agents],
+            "sweep": _sweep_json(self.sweep) if self.sweep else None,
         }
 
 
@@ -90,11 +94,32 @@ def read_status(conn: Connection, config: Config, now: float) -> Status:
         summary=summarise(routes),
         routes=routes,
         alerts=tuple(_firing(conn)),
-        listings=tuple(_listed(conn)),
+        listings=tuple(_listed(conn)) if config.blocklists else (),
         faults=dict(_faults(conn, config)),
         paused=bool(rows.setting(conn, rows.PAUSED)),
         agents=tuple(rows.agent_rows(conn, now - AGENT_SILENT)),
+        sweep=reputation.sweep(conn) if config.blocklists else None,
     )
+
+
+def _sweep_json(sweep: SweepState) -> dict[str, Any]:
+    return {
+        "started_at": rfc3339(sweep.started_at),
+        "ended_at": rfc3339(sweep.ended_at) if sweep.ended_at else None,
+        "resolver": sweep.resolver,
+        "pairs": sweep.total,
+        "done": sweep.done,
+        "listed": sweep.listed,
+        "unknown": sweep.unknown,
+    }
+
+
+def sweep_line(sweep: SweepState) -> str:
+    """How far the blocklist sweep is, in one line."""
+    when = f"ended {rfc3339(sweep.ended_at)}" if sweep.ended_at else f"since {rfc3339(sweep.started_at)}"
+    share = f"{sweep.done / sweep.total:.0%} of {sweep.total}" if sweep.total else "nothing"
+    found = f"{sweep.listed} listed, {sweep.unknown} could not be seen"
+    return f"blocklist sweep {when}: {share} pairs looked up, {found}"
 
 
 def _route(config: Config, sender: str, seed: str, canary: Canary | None) -> RouteStatus:
@@ -164,7 +189,10 @@ def _listed(conn: Connection) -> Iterable[Mapping[str, Any]]:
             "subject": row["subject"],
             "zone": row["zone"],
             "since": rfc3339(row["since"]),
+            "severity": row["severity"],
+            "codes": row["codes"],
             "meaning": row["meaning"],
+            "txt": row["txt"],
             "delist_url": row["delist_url"],
         }
 
@@ -176,3 +204,22 @@ def _faults(conn: Connection, config: Config) -> Iterable[tuple[str, str]]:
     for sender, row in rows.sender_rows(conn).items():
         if sender in config.senders and not row["usable"]:
             yield f"sender {sender}", row["detail"]
+    if config.blocklists is not None:
+        yield from _sweep_faults(conn)
+
+
+def _sweep_faults(conn: Connection) -> Iterable[tuple[str, str]]:
+    """Zones whose answers do not count through any resolver, a resolver through which all fail, subjects
+    that could not be worked out."""
+    found = reputation.zone_rows(conn)
+    seen = {row["zone"] for row in found if row["healthy"]}
+    for row in found:
+        if row["healthy"] or row["zone"] in seen:
+            continue
+        if row["reason"].startswith(f"{Reason.RESOLVER}: "):
+            yield f"resolver {row['resolver']}", row["reason"].partition(": ")[2]
+        else:
+            yield f"blocklist {row['zone']}", f"{row['reason']} (asked through {row['resolver']})"
+    sweep = reputation.sweep(conn)
+    for subject, fault in sweep.faults.items() if sweep else ():
+        yield f"blocklist subject {subject}", fault

@@ -1,53 +1,77 @@
-"""Blocklist sweeps of the agent; listings are kept as events with a beginning and an end."""
+"""Blocklist sweeps of the agent: when they run, what they ask, through which resolvers."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 import structlog
 
 from agent import schedule
-from agent.blocklist_plan import sender_subjects, subjects_of, zones_of
+from agent.blocklist_plan import owners_of, subjects_of, zones_of
 from agent.config.models import Config
 from agent.runner.services import Services
+from agent.runner.sweeping import Pass, PlanChanged, SweepPlan
 from agent.store import reputation, rows
-from agent.store.database import Tx
-from alerts.observation import ListingSeen, OwnState, observation_to_json
-from alerts.settings import AlertKind
-from probes.blocklists.check import Listing, check
-from probes.blocklists.judge import Reason
-from probes.blocklists.query import parse_subject
-from probes.blocklists.subjects import expand
-from probes.dns_client import DnsResolver
-from probes.errors import MailcanaryError
+from agent.store.database import Hint, Tx
+from agent.store.reputation import Pair, SweepState
+from probes.blocklists.judge import ASK_ELSEWHERE
+from probes.blocklists.query import Subject, parse_subject
+from probes.blocklists.subjects import expand, expand_network
+from probes.blocklists.sweep import Sweep
+from probes.dns import Resolver
+from probes.dns_client import parse_nameserver, system_nameservers
+from probes.errors import ConfigError, MailcanaryError, Unavailable
 
 log = structlog.get_logger("blocklists")
 NAME = "blocklists:sweep"
-AGAIN = 60.0
-"""Seconds until the next sweep where the resolver did not answer."""
-CHUNK = 200
-"""Subjects a write covers: a restart repeats at most these."""
+RESUME = "blocklists:resume"
+
+SHARE = 0.75
+"""The part of the interval over which a sweep is spread; the rest is for zones that need another try."""
+
+LEAST_PACE = 25.0
+"""Questions a second below which spreading is of use to nobody."""
+
+CONTROLS = 40
+"""Questions of a segment for each zone: its controls are then a tenth of what is asked."""
+
+SEGMENT = (30.0, 300.0)
+"""Seconds between controls, at least and at most: so old is what becomes known."""
+
+EXPANDING = 16
+"""Names resolved at a time while the plan is made."""
 
 
 @dataclass
 class Watching:
-    """Runs a sweep when its schedule is due."""
+    """Runs a sweep when its schedule is due, and goes on with one that a restart cut short.
+
+    retries, retry_after: how often and after how many seconds a zone that failed its controls is tried again
+    once nothing else is left to ask.
+    """
 
     services: Services
-    _deaf: str = ""
-    """Why nothing could be asked in the last sweep; "" where something could."""
+    retries: int = 2
+    retry_after: float = 60.0
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _kept: tuple[Config, Sweep, Pass] | None = None
+    """The last sweep: it knows until when each answer holds."""
+
+    async def take_up(self) -> None:
+        """Goes on with the sweep that the last run of the agent left."""
+        left = await self.services.database.read(reputation.sweep)
+        if left is not None and left.ended_at is None:
+            self.services.hints.put(Hint("blocklists", RESUME))
 
     async def scheduled(self, name: str) -> None:
         """A hint: the sweep may be due."""
-        config = self.services.config
-        if config.blocklists is None or not await self._claim(name, config.blocklists.every):
+        section = self.services.config.blocklists
+        if section is None or (name == NAME and not await self._claim(name, section.every)):
             return
         try:
-            await self.sweep(config)
-            if self._deaf:
-                await self._soon(name)
+            await self.sweep()
         except MailcanaryError as error:
             log.error("the sweep could not be done", error=str(error))
 
@@ -62,111 +86,137 @@ class Watching:
 
         return await self.services.database.write(claim)
 
-    async def _soon(self, name: str) -> None:
-        """The resolver answered nothing: asked again soon, or a moment's trouble would last an hour."""
+    async def sweep(self) -> None:
+        """Looks every subject up in every zone, and records what was found. One at a time."""
+        async with self._turn:
+            while self.services.config.blocklists is not None:
+                try:
+                    await self._round(await make_plan(self.services.config, self.services.resolver))
+                    break
+                except PlanChanged:
+                    log.info("the config has changed: the sweep goes on with the new one")
 
-        def move(tx: Tx) -> None:
+    async def _round(self, plan: SweepPlan) -> None:
+        state = await self._begin(plan)
+        only: list[Pair] | None = None
+        for number, server in enumerate(plan.servers):
+            last = number + 1 == len(plan.servers)
+            work, sweep = await self._pass(plan, server, state, only, last)
+            await work.begin(sweep)
+            await sweep.run()
+            state = work.state()
+            only = await asyncio.to_thread(_left, sweep)
+            if not only:
+                break
+        await self._end(state)
+
+    async def _begin(self, plan: SweepPlan) -> SweepState:
+        """The state to go on from: that of a sweep cut short, else a new one."""
+        names = {zone.name for zone in plan.zones}
+
+        def begin(tx: Tx) -> SweepState:
             self.services.fence(tx)
-            row = rows.schedule_row(tx.conn, name)
-            soon = self.services.clock.wall() + AGAIN
-            if row is not None and row.due_at > soon:
-                rows.move_schedule(tx.conn, row, soon, None)
+            now = self.services.clock.wall()
+            left = reputation.sweep(tx.conn)
+            going_on = left is not None and left.ended_at is None
+            state = left if left is not None and going_on else SweepState(now, None, "")
+            state = replace(state, resolver="", faults=plan.faults)
+            reputation.keep_zones(tx.conn, names, plan.servers)
+            reputation.set_sweep(tx.conn, state)
+            return state
 
-        await self.services.database.write(move)
+        return await self.services.database.write(begin)
 
-    async def sweep(self, config: Config) -> Sequence[Listing]:
-        """Looks every subject up in every zone, controls and all, and records what was found."""
-        zones = zones_of(config)
-        owners = sender_subjects(config)
-        subjects = [s.text for s in await expand(subjects_of(config), self.services.resolver)]
-        found: list[Listing] = []
-        for start in range(0, len(subjects), CHUNK):
-            chunk = [parse_subject(text) for text in subjects[start : start + CHUNK]]
-            # The one resolver of the sweep must not answer from memory, or its controls prove nothing.
-            resolver = DnsResolver(self._servers(config), timeout=config.resolver.timeout, cache=0)
-            listings = [
-                seen
-                for seen in await check(chunk, zones, resolver)
-                if seen.reason is not Reason.NOT_APPLICABLE
-            ]
-            self._deaf = await _deafness(listings, resolver)
-            await self._record(listings, owners, self._servers(config)[0])
-            found += listings
-            await asyncio.sleep(0)
-        return found
+    async def _pass(
+        self, plan: SweepPlan, server: str, state: SweepState, only: Sequence[Pair] | None, last: bool
+    ) -> tuple[Pass, Sweep]:
+        """A sweep through one resolver. The first one keeps its memory of what is fresh."""
+        work = Pass(self.services, plan, server, state)
+        sweep = await asyncio.to_thread(self._made, plan, work, only, last)
+        if only is not None:
+            return work, sweep
+        kept = self._kept
+        if kept is not None and kept[0] is plan.config and kept[1].plan == sweep.plan:
+            kept[2].plan, kept[2].base = plan, state
+            return kept[2], kept[1]
+        self._kept = (plan.config, sweep, work)
+        return work, sweep
 
-    def _servers(self, config: Config) -> Sequence[str]:
-        from probes.dns_client import system_nameservers
+    def _made(self, plan: SweepPlan, work: Pass, only: Sequence[Pair] | None, last: bool) -> Sweep:
+        section = plan.config.blocklists
+        assert section is not None
+        count = len(only) if only is not None else _pairs(plan)
+        pace = max(LEAST_PACE, count / (section.every * SHARE))
+        least, most = SEGMENT
+        return Sweep(
+            plan.subjects,
+            plan.zones,
+            work.server,
+            on_listing=work.found,
+            checkpoint=work.checkpoint,
+            cursor=work.base.cursor if only is None else None,
+            only=only,
+            pace=pace,
+            timeout=plan.config.resolver.timeout,
+            segment=min(most, max(least, CONTROLS * len(plan.zones) / pace)),
+            retries=self.retries if last else min(1, self.retries),
+            retry_after=self.retry_after,
+            clock=self.services.clock,
+        )
 
-        return tuple(config.resolver.nameservers) or tuple(str(s) for s in system_nameservers())[:1]
+    async def _end(self, state: SweepState) -> None:
+        ended = replace(state, ended_at=self.services.clock.wall(), cursor={})
 
-    async def _record(
-        self, listings: Sequence[Listing], owners: Mapping[str, tuple[str, ...]], resolver: str
-    ) -> None:
-        now = self.services.clock.wall()
-
-        def record(tx: Tx) -> None:
+        def end(tx: Tx) -> None:
             self.services.fence(tx)
-            for listing in listings:
-                self._note(tx, listing, owners.get(listing.subject, ()), now)
-            for zone, health in _by_zone(listings).items():
-                reputation.set_zone(tx.conn, zone, resolver, health, now)
-            if listings:
-                self._resolver_state(tx, resolver, now)
+            reputation.set_sweep(tx.conn, ended)
 
-        await self.services.database.write(record)
-        for listing in listings:
-            result = {True: "listed", False: "not-listed", None: "unknown"}[listing.listed]
-            self.services.metrics.lookups.labels(listing.zone, result).inc()
-
-    def _note(self, tx: Tx, listing: Listing, senders: tuple[str, ...], now: float) -> None:
-        if listing.listed is None:
-            return
-        if reputation.note_listing(tx.conn, listing, now) or listing.listed:
-            seen = ListingSeen(
-                subject=listing.subject,
-                zone=listing.zone,
-                listed=listing.listed,
-                at=now,
-                severity=listing.severity,
-                reason=listing.txt or listing.meaning,
-                delist_url=listing.delist_url,
-                senders=senders,
-            )
-            rows.observe(tx, now, "listing", observation_to_json(seen))
-
-    def _resolver_state(self, tx: Tx, resolver: str, now: float) -> None:
-        """Where no zone at all could be asked, it is the resolver: our own fault, not the zones'."""
-        state = OwnState(AlertKind.RESOLVER, resolver, not self._deaf, now, text=self._deaf)
-        rows.observe(tx, now, "own", observation_to_json(state))
+        await self.services.database.write(end)
+        seconds = round((ended.ended_at or 0.0) - ended.started_at)
+        log.info("sweep done", pairs=state.total, listed=state.listed, unknown=state.unknown, seconds=seconds)
 
 
-async def _deafness(listings: Sequence[Listing], resolver: DnsResolver) -> str:
-    """Why no zone at all could be asked, where the resolver is to blame for it; else ""."""
-    reasons = {listing.reason for listing in listings if listing.listed is None}
-    if not listings or any(listing.listed is not None for listing in listings) or reasons - _NETWORK:
-        return ""
-    if reasons == {Reason.RESOLVER}:
-        return "every zone refuses the questions that come through it"
-    root = await resolver.query(".", "NS")
-    return "" if root.status.conclusive else f"no zone answers through it, nor does the root: {root.status}"
+def _pairs(plan: SweepPlan) -> int:
+    kinds = [subject.kind for subject in plan.subjects]
+    return sum(kinds.count(kind) for zone in plan.zones for kind in zone.kinds)
 
 
-_NETWORK = frozenset(
-    {
-        Reason.TIMEOUT,
-        Reason.SERVFAIL,
-        Reason.REFUSED,
-        Reason.ERROR,
-        Reason.RESOLVER,
-        Reason.ZONE_UNREACHABLE,
-    }
-)
+def _left(sweep: Sweep) -> list[Pair]:
+    """The pairs that another resolver may see."""
+    return [(subject.text, zone.name) for subject, zone, reason in sweep.unknown() if reason in ASK_ELSEWHERE]
 
 
-def _by_zone(listings: Iterable[Listing]) -> dict[str, reputation.ZoneCounts]:
-    found: dict[str, reputation.ZoneCounts] = {}
-    for listing in listings:
-        counts = found.setdefault(listing.zone, reputation.ZoneCounts())
-        counts.add(listing)
-    return found
+async def make_plan(config: Config, resolver: Resolver) -> SweepPlan:
+    """Everything a sweep needs to know. Raises ConfigError where the zones are wrong."""
+    zones = await asyncio.to_thread(zones_of, config)
+    owners = await asyncio.to_thread(owners_of, config)
+    texts = await asyncio.to_thread(subjects_of, config)
+    subjects, faults = await expand_each(texts, resolver)
+    for text, fault in faults.items():
+        log.warning("a subject could not be worked out", subject=text, error=fault)
+    servers = tuple(config.resolver.nameservers) or tuple(map(str, system_nameservers()))
+    return SweepPlan(
+        config, subjects, zones, owners, [str(parse_nameserver(server)) for server in servers], faults
+    )
+
+
+async def expand_each(texts: Iterable[str], resolver: Resolver) -> tuple[list[Subject], dict[str, str]]:
+    """The subjects behind each text, always in the same order, and the texts that could not be worked out."""
+    gate = asyncio.Semaphore(EXPANDING)
+
+    async def one(text: str) -> list[Subject] | str:
+        try:
+            if text.startswith(("host:", "spf:")):
+                async with gate:
+                    return sorted(await expand([text], resolver), key=lambda subject: subject.text)
+            if "/" in text:
+                return await asyncio.to_thread(expand_network, text)
+            return [parse_subject(text)]
+        except (ConfigError, Unavailable) as error:
+            return str(error)
+
+    wanted = list(texts)
+    found = await asyncio.gather(*map(one, wanted))
+    subjects = dict.fromkeys(subject for item in found if isinstance(item, list) for subject in item)
+    faults = {text: item for text, item in zip(wanted, found, strict=True) if isinstance(item, str)}
+    return list(subjects), faults

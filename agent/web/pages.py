@@ -9,7 +9,7 @@ import jinja2
 from aiohttp import web
 
 from agent.config.models import Config
-from agent.reports.status import read_status
+from agent.reports.status import read_status, sweep_line
 from agent.reports.why import read_why
 from agent.store import incidents
 from agent.store.database import Database
@@ -56,6 +56,7 @@ def add_routes(app: web.Application, config: Callable[[], Config], database: Dat
         return _html(
             "overview.html",
             status=status,
+            sweep=sweep_line(status.sweep) if status.sweep else "",
             cells=cells,
             senders=list(current.senders),
             seeds=[(name, seed.provider) for name, seed in current.seeds.items()],

@@ -27,6 +27,7 @@ DEFINITE = frozenset({Reason.LISTED, Reason.NOT_LISTED, Reason.NEUTRAL, Reason.A
 
 _STATES = {reason: number for number, reason in enumerate(Reason, 16)}  # 0: not asked, 1: CLEAN, provisional
 _REASONS = {number: reason for reason, number in _STATES.items()}
+_DOUBTFUL = tuple(number for reason, number in _STATES.items() if reason not in DEFINITE)
 _NOT_LISTED = bytes([_STATES[Reason.NOT_LISTED]])
 
 Confirmed = Callable[[Subject, Zone, Verdict], None]
@@ -169,17 +170,23 @@ class ZoneLane:
 
     def rearm(self, now: float) -> int:
         """Sets up the next round: only what is no longer fresh. Returns how many pairs are left out."""
-        stale = [position for position, until in enumerate(self.until) if until <= now]
-        everything = len(stale) == len(self.subjects)
-        self.order = () if everything else stale
-        self.prefixes = self._every if everything else [self._every[i] for i in stale]
-        self.end = len(stale)
-        self.state = bytearray(self.end)
+        self._arrange([position for position, until in enumerate(self.until) if until <= now])
         self.next = self.confirmed = self.failures = 0
         self.carried = {}
         self._asked_to = None
         self.health = None
         return len(self.subjects) - self.end
+
+    def narrow(self, texts: frozenset[str]) -> None:
+        """Asks only these subjects in the round to come."""
+        self._arrange([position for position, subject in enumerate(self.subjects) if subject.text in texts])
+
+    def _arrange(self, positions: Sequence[int]) -> None:
+        everything = len(positions) == len(self.subjects)
+        self.order = () if everything else positions
+        self.prefixes = self._every if everything else [self._every[i] for i in positions]
+        self.end = len(positions)
+        self.state = bytearray(self.end)
 
     def counts(self) -> dict[Reason, int]:
         """Pairs of this round by reason; those not asked yet are not counted."""
@@ -195,6 +202,8 @@ class ZoneLane:
 
     def unknown(self) -> Iterator[tuple[Subject, Zone, Reason]]:
         """The pairs of this round that could not be seen, with the reason."""
+        if not any(number in self.state for number in _DOUBTFUL):
+            return
         for index, state in enumerate(self.state):
             reason = _REASONS.get(state)
             if reason is not None and reason not in DEFINITE:

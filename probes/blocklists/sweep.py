@@ -62,10 +62,12 @@ class Sweep:
 
     nameserver: "ip" or "ip:port". pace: questions a second over all zones, None for full speed; segment:
     seconds between controls. cursor: an earlier `cursor()` of the same plan, to go on where that stopped.
+    only: in the first run just these (subject, zone) pairs.
     on_listing: called with each confirmed listing, and with whatever is confirmed of a followed pair.
     progress: called after each segment. checkpoint: awaited once something has become final or a zone's
     health is known, before anything further is asked: what was told until then goes with `cursor()`.
     retries, retry_after: how often and after how many seconds a zone that failed its controls is tried again.
+    Readable: `lanes`, `plan` (which tells it from others), `rounds` done so far.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Sweep:
         progress: Callable[[SweepProgress], None] | None = None,
         checkpoint: Callable[[], Awaitable[None]] | None = None,
         cursor: Mapping[str, object] | None = None,
+        only: Iterable[tuple[str, str]] | None = None,
         pace: float | None = None,
         in_flight: int = 400,
         timeout: float = 5.0,
@@ -98,10 +101,13 @@ class Sweep:
         self.lanes = build_lanes(subjects, zones)
         self.plan = fingerprint(self.lanes)
         self._running = False
-        self._rounds = 0
+        self.rounds = 0
         self._started = 0.0
         if cursor is not None and cursor.get("plan") == self.plan:
             self._resume(cursor.get("lanes"), cursor.get("found"))
+        if only is not None:
+            for lane, texts in self._by_lane(only):
+                lane.narrow(texts)
 
     def cursor(self) -> dict[str, object]:
         """Where the sweep is, ready for JSON: hand it to a new Sweep of the same plan after a restart."""
@@ -120,11 +126,21 @@ class Sweep:
 
     def follow(self, pairs: Iterable[tuple[str, str]]) -> None:
         """From now on tells what becomes of these (subject, zone) pairs also where they are not listed."""
+        for lane, texts in self._by_lane(pairs):
+            lane.follow(texts)
+
+    def followed(self) -> Iterator[tuple[str, str]]:
+        """The pairs that are followed: those of `follow` that are in the plan."""
+        for lane in self.lanes:
+            for position in lane.followed:
+                yield lane.subjects[position].text, lane.zone.name
+
+    def _by_lane(self, pairs: Iterable[tuple[str, str]]) -> Iterator[tuple[ZoneLane, frozenset[str]]]:
         by_zone: dict[str, set[str]] = {}
         for subject, zone in pairs:
             by_zone.setdefault(zone, set()).add(subject)
         for lane in self.lanes:
-            lane.follow(frozenset(by_zone.get(lane.zone.name, ())))
+            yield lane, frozenset(by_zone.get(lane.zone.name, ()))
 
     async def run(self) -> SweepReport:
         """Sweeps once. Raises RuntimeError when it is already running."""
@@ -135,11 +151,11 @@ class Sweep:
         for lane in self.lanes:
             lane.forget()  # what a cancelled run had under way
         try:
-            skipped = await self._rearm() if self._rounds else 0
+            skipped = await self._rearm() if self.rounds else 0
             while ready := await self._ready():
                 await self._run_segment(ready)
             await self._save()
-            self._rounds += 1
+            self.rounds += 1
         finally:
             self._running = False
         return SweepReport(
