@@ -6,7 +6,10 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from agent.config.models import Config
+    from agent.store.database import Database
 
 NAME = "alerts"
 HELP = "alerts: list, show, silence, acknowledge, history, test a receiver"
@@ -15,7 +18,7 @@ Alerts and who hears of them.
 
 examples:
   mailcanary alerts list
-  mailcanary alerts show KEY
+  mailcanary alerts show KEY --runbook
   mailcanary alerts ack KEY
   mailcanary alerts silence --sender app --for 2h --comment "moving the relay"
   mailcanary alerts history
@@ -35,6 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_json(listed)
     show = actions.add_parser("show", help="one alert, whole")
     show.add_argument("key", metavar="KEY")
+    show.add_argument("--runbook", action="store_true", help="and the runbook's page")
     add_json(show)
     ack = actions.add_parser("ack", help="take an alert on: no reminders, no escalation")
     ack.add_argument("key", metavar="KEY")
@@ -47,7 +51,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     silence.add_argument("--by", default="", metavar="NAME", help="who (default: your login)")
     unsilence = actions.add_parser("unsilence", help="end a silence early")
     unsilence.add_argument("id", type=int, metavar="ID")
-    actions.add_parser("silences", help="silences in force")
+    add_json(actions.add_parser("silences", help="silences in force"))
     history = actions.add_parser("history", help="every transition, newest first")
     history.add_argument("key", metavar="KEY", nargs="?")
     add_json(history)
@@ -93,99 +97,106 @@ def _in_store(config: Config, args: argparse.Namespace) -> int:
             "silence": _silence,
             "unsilence": _unsilence,
             "silences": _silences,
-        }[args.action](database, args)
+        }[args.action](config, database, args)
     finally:
         database.close()
 
 
-def _list(database: Any, args: argparse.Namespace) -> int:
+def _list(_config: Config, database: Database, args: argparse.Namespace) -> int:
     from agent.commands.common import print_json
+    from agent.reports.alerts import alert_json
     from agent.store import incidents
     from probes.clock import rfc3339
 
     found = database.read_now(lambda conn: incidents.alert_rows(conn, open_only=not args.all))
     for row in found:
         if args.format == "json":
-            print_json({"schema": "mailcanary.alert/1", **row, "since": rfc3339(row["since"])})
+            print_json(alert_json(row))
         else:
             print(f"{row['status']:9} {row['severity']:8} {rfc3339(row['since'])}  {row['title']}")
-            print(f"          key {row['key']}")
+            print(f"          key {row['key']}{_state(row['body'])}")
     if not found and args.format == "text":
         print("nothing fires")
     return 0
 
 
-def _show(database: Any, args: argparse.Namespace) -> int:
+def _state(body: Mapping[str, Any]) -> str:
+    """Who has it, and why nobody is told."""
+    from agent.reports.alerts import mute_text
+
+    by = body.get("acked_by")
+    words = [f"acknowledged by {by}" if by else "", mute_text(body.get("muted", ""))]
+    return "".join(f", {word}" for word in words if word)
+
+
+def _show(config: Config, database: Database, args: argparse.Namespace) -> int:
+    import time
+
     from agent.commands.common import print_json
+    from agent.reports.alerts import alert_whole, pages_of
     from agent.store import incidents
-    from alerts import codec
-    from alerts.lifecycle import Alert
-    from alerts.texts import Pages, sections
+    from alerts import runbooks
     from probes.clock import rfc3339
     from probes.errors import ConfigError
 
-    rows = database.read_now(lambda conn: incidents.alert_rows(conn, open_only=False))
-    row = next((row for row in rows if row["key"] == args.key), None)
+    row = database.read_now(lambda conn: incidents.alert_row(conn, args.key))
     if row is None:
         raise ConfigError(f"there is no alert {args.key!r}; see `mailcanary alerts list --all`")
+    whole = alert_whole(row, pages_of(config), time.time())
     if args.format == "json":
-        print_json({"schema": "mailcanary.alert/1", **row, "since": rfc3339(row["since"])})
+        print_json(whole)
         return 0
-    print(f"{row['title']}\n{row['status']}, {row['severity']}, since {rfc3339(row['since'])}")
-    for name, text in sections(codec.from_json(Alert, row["body"]), Pages(), row["updated_at"]):
-        print(f"\n{name}\n  {text}")
+    since = rfc3339(row["since"])
+    print(f"{row['title']}\n{row['status']}, {row['severity']}, since {since}{_state(row['body'])}")
+    for part in whole["sections"]:
+        print(f"\n{part['name']}\n  " + part["text"].replace("\n", "\n  "))
+    if args.runbook:
+        print(f"\n{'-' * 78}\n{runbooks.page(whole['kind'])}", end="")
     return 0
 
 
-def _history(database: Any, args: argparse.Namespace) -> int:
+def _history(_config: Config, database: Database, args: argparse.Namespace) -> int:
     from agent.commands.common import print_json
+    from agent.reports.alerts import transition_json
     from agent.store import incidents
     from probes.clock import rfc3339
 
     for row in database.read_now(lambda conn: incidents.history(conn, args.key)):
         if args.format == "json":
-            print_json({"schema": "mailcanary.transition/1", **row, "at": rfc3339(row["at"])})
+            print_json(transition_json(row))
         else:
-            print(f"{rfc3339(row['at'])}  {row['kind']:12} {row['severity']:8} {row['title']}")
+            note = f" ({row['body']['note']})" if row["body"].get("note") else ""
+            print(f"{rfc3339(row['at'])}  {row['kind']:12} {row['severity']:8} {row['title']}{note}")
     return 0
 
 
-def _silence(database: Any, args: argparse.Namespace) -> int:
+def _silence(config: Config, database: Database, args: argparse.Namespace) -> int:
     import time
 
     from pydantic_core import PydanticCustomError
 
     from agent.config.fields import read_duration
+    from agent.reports.alerts import read_match
     from agent.store import incidents
-    from alerts.settings import Match
     from probes.clock import rfc3339
-    from probes.errors import ConfigError
+    from probes.errors import ConfigError, DataError
 
     try:
         seconds = read_duration(args.duration)
+        match = read_match({f"{name}s": getattr(args, name) for name in MATCHERS}, config)
     except PydanticCustomError as error:
         raise ConfigError(f"--for {args.duration}: {error.message()}") from None
-    match = Match(
-        keys=tuple(args.key),
-        kinds=tuple(args.kind),
-        routes=tuple(args.route),
-        senders=tuple(args.sender),
-        seeds=tuple(args.seed),
-        providers=tuple(args.provider),
-        zones=tuple(args.zone),
+    except DataError as error:
+        raise ConfigError(str(error)) from None
+    now, by = time.time(), _who(args.by)
+    number = database.write_now(
+        lambda tx: incidents.add_silence(tx.conn, match, now, now + seconds, by, args.comment)
     )
-    if match == Match():
-        names = ", ".join(f"--{name}" for name in MATCHERS)
-        raise ConfigError(f"a silence needs at least one of {names}; to silence all, use --key '*'")
-    now = time.time()
-    database.write_now(
-        lambda tx: incidents.add_silence(tx.conn, match, now, now + seconds, _who(args.by), args.comment)
-    )
-    print(f"silenced until {rfc3339(now + seconds)}; measuring goes on")
+    print(f"silence {number}, until {rfc3339(now + seconds)}; measuring goes on")
     return 0
 
 
-def _unsilence(database: Any, args: argparse.Namespace) -> int:
+def _unsilence(_config: Config, database: Database, args: argparse.Namespace) -> int:
     import time
 
     from agent.store import incidents
@@ -198,16 +209,22 @@ def _unsilence(database: Any, args: argparse.Namespace) -> int:
     return 0
 
 
-def _silences(database: Any, _args: argparse.Namespace) -> int:
+def _silences(_config: Config, database: Database, args: argparse.Namespace) -> int:
     import time
 
+    from agent.commands.common import print_json
+    from agent.reports.alerts import match_json, silence_json
     from agent.store import incidents
     from probes.clock import rfc3339
 
     now = time.time()
     for silence in database.read_now(lambda conn: incidents.active_silences(conn, now)):
-        print(f"{silence.id:4} until {rfc3339(silence.ends)}  by {silence.author}  {silence.comment}")
-        print(f"     {silence.match}")
+        if args.format == "json":
+            print_json(silence_json(silence))
+            continue
+        covers = "; ".join(f"{name} {', '.join(words)}" for name, words in match_json(silence.match).items())
+        print(f"{silence.id:>4} until {rfc3339(silence.ends)}  {covers}")
+        print(f"     by {silence.author}: {silence.comment or 'no comment'}")
     return 0
 
 

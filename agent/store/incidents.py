@@ -42,28 +42,34 @@ def write_engine(conn: Connection, write: Mapping[str, Any], delete: Iterable[st
     conn.execute(sa.delete(observations).where(observations.c.id <= mark))
 
 
-def write_alerts(conn: Connection, state: EngineState, changed: Sequence[Transition]) -> None:
+def write_alerts(
+    conn: Connection, old: EngineState, state: EngineState, changed: Sequence[Transition], now: float
+) -> None:
     """Keeps the alerts as people list them, and every transition as history."""
-    for transition in changed:
-        alert = state.alerts.get(transition.alert.key, transition.alert)
-        body = codec.to_json(alert)
+    seen = {t.alert.key: state.alerts.get(t.alert.key, t.alert) for t in changed}
+    quiet = {key: alert for key, alert in state.alerts.items() if old.alerts.get(key) is not alert}
+    for alert in (quiet | seen).values():
         row = {
             "key": alert.key,
             "status": str(alert.state),
             "severity": alert.severity.value,
             "title": alert_title(alert),
             "since": alert.started,
-            "updated_at": transition.at,
-            "body": body,
+            "updated_at": now,
+            "body": codec.to_json(alert),
         }
         upsert(conn, alerts, ["key"], row)
+    for key in old.alerts.keys() - state.alerts.keys():  # it never fired, and is no more
+        conn.execute(sa.delete(alerts).where(alerts.c.key == key, alerts.c.status == "pending"))
+    for transition in changed:
+        alert = seen[transition.alert.key]
         conn.execute(
             sa.insert(transitions).values(
                 key=alert.key,
                 at=transition.at,
                 kind=str(transition.kind),
                 severity=alert.severity.value,
-                title=row["title"],
+                title=alert_title(alert),
                 body={"members": list(alert.members), "note": transition.note, "notify": transition.notify},
             )
         )
@@ -80,6 +86,12 @@ def alert_rows(conn: Connection, *, open_only: bool = True) -> list[Mapping[str,
     if open_only:
         query = query.where(alerts.c.status != "resolved")
     return [dict(row) for row in conn.execute(query).mappings()]
+
+
+def alert_row(conn: Connection, key: str) -> Mapping[str, Any] | None:
+    """One alert by its key."""
+    row = conn.execute(sa.select(alerts).where(alerts.c.key == key)).mappings().first()
+    return dict(row) if row else None
 
 
 def history(conn: Connection, key: str | None, limit: int = 200) -> list[Mapping[str, Any]]:
@@ -106,9 +118,9 @@ def active_silences(conn: Connection, now: float) -> list[Silence]:
     ]
 
 
-def add_silence(conn: Connection, match: Match, now: float, ends: float, author: str, comment: str) -> None:
-    """Adds an ad hoc mute."""
-    conn.execute(
+def add_silence(conn: Connection, match: Match, now: float, ends: float, author: str, comment: str) -> int:
+    """Adds an ad hoc mute; returns its number."""
+    added = conn.execute(
         sa.insert(silences).values(
             created_at=now,
             ends_at=ends,
@@ -117,6 +129,7 @@ def add_silence(conn: Connection, match: Match, now: float, ends: float, author:
             matchers=codec.to_json(match),
         )
     )
+    return int(added.inserted_primary_key[0]) if added.inserted_primary_key else 0
 
 
 def expire_silence(conn: Connection, silence_id: int, now: float) -> bool:
