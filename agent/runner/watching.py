@@ -86,9 +86,14 @@ class Watching:
 
         return await self.services.database.write(claim)
 
-    async def sweep(self) -> None:
-        """Looks every subject up in every zone, and records what was found. One at a time."""
+    async def sweep(self, *, anew: bool = False) -> None:
+        """Looks every subject up in every zone, and records what was found. One at a time.
+
+        anew: also those whose last answer still holds.
+        """
         async with self._turn:
+            if anew:
+                self._kept = None
             while self.services.config.blocklists is not None:
                 try:
                     await self._round(await make_plan(self.services.config, self.services.resolver))

@@ -55,7 +55,7 @@ async def break_(lab: Lab, agent: LabAgent) -> None:
     lab.dkim.break_("sender.test")
     lab.spf.break_("sender.test")
     lab.blocklists.list_("healthy-domain", "sender.test")
-    await agent.app.watching.sweep(agent.app.services.config)
+    await agent.app.watching.sweep(anew=True)
 
 
 async def repair(lab: Lab, agent: LabAgent) -> None:
@@ -63,4 +63,4 @@ async def repair(lab: Lab, agent: LabAgent) -> None:
     lab.dkim.repair("sender.test")
     lab.spf.repair("sender.test")
     lab.blocklists.delist("healthy-domain", "sender.test")
-    await agent.app.watching.sweep(agent.app.services.config)
+    await agent.app.watching.sweep(anew=True)

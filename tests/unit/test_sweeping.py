@@ -59,8 +59,7 @@ async def test_a_listing_begins_goes_on_and_ends(tmp_path: Path) -> None:
         await app.watching.sweep()
         assert not rows(app, listings)
         world.listed = {"1.2.0.192.one.example": YES, "acme.example.two.example": YES}
-        app.watching._kept = None  # as if the answers' time had run out
-        await app.watching.sweep()
+        await app.watching.sweep(anew=True)
         first = {(row["subject"], row["zone"]): row for row in rows(app, listings)}
         assert first.keys() == {("192.0.2.1", "one.example"), ("acme.example", "two.example")}
         row = first["192.0.2.1", "one.example"]
@@ -71,23 +70,20 @@ async def test_a_listing_begins_goes_on_and_ends(tmp_path: Path) -> None:
         assert told["acme.example"]["senders"] == ["app"]
         assert (told["192.0.2.1"]["severity"], told["192.0.2.1"]["reason"]) == ("critical", row["txt"])
         world.listed["1.2.0.192.one.example"] = Reply(("127.0.0.3",))
-        app.watching._kept = None
-        await app.watching.sweep()
+        await app.watching.sweep(anew=True)
         changed = next(x for x in rows(app, listings) if x["zone"] == "one.example")
         assert (changed["codes"], changed["severity"]) == (["127.0.0.3"], "info")
         assert changed["since"] == row["since"]
         assert changed["last_seen"] > row["last_seen"]
         world.listed = {}
-        app.watching._kept = None
-        await app.watching.sweep()
+        await app.watching.sweep(anew=True)
         assert all(row["delisted_at"] and row["ended"] == "delisted" for row in rows(app, listings))
         assert {x["subject"] for x in observed(app, "listing") if x["listed"] is False} == {
             "192.0.2.1",
             "acme.example",
         }
         world.listed = {"1.2.0.192.one.example": YES}
-        app.watching._kept = None
-        await app.watching.sweep()
+        await app.watching.sweep(anew=True)
         history = [row for row in rows(app, listings) if row["zone"] == "one.example"]
         assert [row["ended"] for row in sorted(history, key=lambda row: row["since"])] == ["delisted", ""]
 
@@ -115,10 +111,9 @@ async def test_one_look_is_no_event(tmp_path: Path) -> None:
         await app.watching.sweep()
         assert not rows(app, listings)
         world.listed = {name: YES}
-        app.watching._kept = None
-        await app.watching.sweep()
-        flickers, app.watching._kept = 1, None
-        await app.watching.sweep()
+        await app.watching.sweep(anew=True)
+        flickers = 1
+        await app.watching.sweep(anew=True)
         assert [row["delisted_at"] for row in rows(app, listings)] == [None]
 
 
@@ -190,8 +185,7 @@ async def test_a_key_is_nowhere_to_be_seen(tmp_path: Path, capsys: Any) -> None:
         await app.watching.sweep()
         assert rows(app, listings)[0]["txt"] == "because of 1.2.0.192.KEY.keyed.example"
         world.bad[f"{key}.keyed.example"] = always(REFUSED)
-        app.watching._kept = None
-        await app.watching.sweep()
+        await app.watching.sweep(anew=True)
         kept = json.dumps(
             [rows(app, listings), rows(app, zones), rows(app, observations), status(app).to_json()]
         )
