@@ -50,9 +50,9 @@ def burns(per_hour: float, smallest: float = HOUR) -> tuple[Burn, ...]:
         )
     unit = _nice(max(smallest, SAMPLES / per_hour * HOUR))
     return (
-        Burn("critical", min(6 * unit, LONGEST), unit, 6.0),
-        Burn("warning", min(24 * unit, LONGEST), 6 * unit, 3.0),
-        Burn("warning", min(72 * unit, LONGEST), min(24 * unit, LONGEST / 2), 1.0),
+        Burn("critical", min(6 * unit, LONGEST), min(unit, LONGEST / 6), 6.0),
+        Burn("warning", min(24 * unit, LONGEST), min(6 * unit, LONGEST / 4), 3.0),
+        Burn("warning", min(72 * unit, LONGEST), min(24 * unit, LONGEST / 3), 1.0),
     )
 
 

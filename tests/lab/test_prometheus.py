@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import os
 import re
 import time
 from collections import Counter
@@ -19,11 +20,15 @@ from agent.prometheus.rules import rules_file
 from agent.prometheus.shape import Shape
 from agent.store import canaries
 from probes.canary.state import Canary
+from tests.lab import pictures
 from tests.lab.agents import LabAgent, lab_agent
 from tests.lab.prometheus import Watchers, watchers
 from tests.lab.world.lab import Lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
+PICTURES = os.environ.get("MAILCANARY_PICTURES")
+"""A folder where the dashboards are drawn from this test's data, to be looked at."""
+
 DASHBOARDS = Path(__file__).parents[2] / "grafana" / "dashboards"
 EVERY, DEADLINE = 1.0, 3.0
 RANGE = "5m"
@@ -82,6 +87,8 @@ async def test_an_incident(lab: Lab, tmp_path: Path) -> None:
             await numbers_are_right(agent, seen)
             await every_panel_has_data(seen, began)
             await every_metric_is_there(seen)
+            if PICTURES:
+                await draw(seen, began, Path(PICTURES))
 
 
 async def rules_load(seen: Watchers) -> None:
@@ -176,3 +183,22 @@ async def every_metric_is_there(seen: Watchers) -> None:
     table = {spec.full_name: spec.type for spec in SPECS}
     found = {name: facts[0]["type"] for name, facts in metadata.items() if name.startswith("mailcanary_")}
     assert found == table
+
+
+async def draw(seen: Watchers, began: float, folder: Path) -> None:
+    """Writes each dashboard as HTML, its panels filled with what Prometheus says."""
+    answers: dict[tuple[str, bool], list[dict[str, object]]] = {}
+    boards = [pictures.load(file) for file in sorted(DASHBOARDS.glob("*.json"))]
+    for target in (t for board in boards for panel in board["panels"] for t in panel["targets"]):
+        key = (target["expr"], target["instant"])
+        expression = filled(target["expr"])
+        now = (
+            await seen.query(expression)
+            if key[1]
+            else await seen.range(expression, began - 10, time.time(), 1.0)
+        )
+        answers[key] = now
+    folder.mkdir(parents=True, exist_ok=True)
+    for board in boards:
+        text = pictures.page(board, lambda expression, instant: answers[expression, instant])
+        (folder / f"{board['uid']}.html").write_text(text)
