@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -18,7 +18,7 @@ from agent.runner.ledger import Ledger
 from agent.runner.means import Means
 from agent.runner.reading import SeedOwner
 from agent.runner.services import Services
-from agent.store import canaries
+from agent.store import canaries, rows
 from probes.canary.state import Canary, Moment
 from probes.errors import MailcanaryError
 from probes.headers.trust import TrustRule
@@ -62,13 +62,15 @@ class Mailboxes:
     async def configure(self, config: Config, access: Mapping[str, Access]) -> None:
         """Starts readers of new seeds, replaces those whose settings changed, stops the others."""
         wanted = _mailboxes(config)
+        before = await self.services.database.read(rows.mailbox_rows)
         for name in list(self._running):
             mailbox = wanted.get(name)
             if mailbox is None or _fingerprint(mailbox) != self._running[name].fingerprint:
                 await self._stop(name)
         for name, mailbox in wanted.items():
             if name not in self._running:
-                self._start(name, mailbox, *access[name])
+                known = (before.get(name) or {}).get("state") or {}
+                self._start(name, mailbox, *access[name], known_junk=known.get("junk", ()))
 
     async def stop(self) -> None:
         """Ends every session in good order."""
@@ -139,18 +141,29 @@ class Mailboxes:
             at = self.services.clock.wall()
             await database.write(partial(canaries.deleted, seed=seed, places=places, at=at))
 
-    def _start(self, name: str, mailbox: Mailbox, habits: Preset, access: MailboxAccess) -> None:
+    def _start(
+        self,
+        name: str,
+        mailbox: Mailbox,
+        habits: Preset,
+        access: MailboxAccess,
+        known_junk: Sequence[str],
+    ) -> None:
         owner: SeedOwner | BounceOwner
         if name == BOUNCES:
             owner = BounceOwner(self.services, self.ledger)
         else:
-            owner = SeedOwner(name, mailbox.provider, habits.trust, self.services, self.ledger, self._frozen)
+            tabs = {folder: category for category, folder in mailbox.imap.folders.tabs.items()}
+            owner = SeedOwner(
+                name, mailbox.provider, habits.trust, self.services, self.ledger, self._frozen, tabs
+            )
         reader = MailboxReader(
             access,
             owner,
             self.services.clock,
             preset=habits,
             folders=folders_of(mailbox),
+            known_junk=known_junk,
             bounces=name == BOUNCES,
             rnd=self.services.random.random,
         )

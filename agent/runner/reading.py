@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import statistics
 from collections import deque
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -21,7 +21,8 @@ from probes.canary.state import Canary, Moment, State
 from probes.canary.token import find_tokens, verify
 from probes.headers.report import read_headers
 from probes.headers.trust import TrustRule
-from probes.mailbox.model import Expectation, ReaderState, Reason, ScanReport, SeenMessage
+from probes.mailbox.model import Expectation, ReaderState, Reason, Role, ScanReport, SeenMessage
+from probes.mailbox.mutf7 import decode
 
 log = structlog.get_logger("reading")
 
@@ -41,6 +42,8 @@ class SeedOwner:
     ledger: Ledger
     frozen: Callable[[str, Moment], bool]
     """Whether a jump of the clock forbids a verdict from a scan that began then (and notes a clean scan)."""
+    tabs: Mapping[str, str] = field(default_factory=dict)
+    """Category by folder, where the config says that a folder is a tab."""
     state: ReaderState | None = None
     _scan_after: float | None = None
     _latencies: deque[float] = field(default_factory=lambda: deque(maxlen=20))
@@ -78,6 +81,8 @@ class SeedOwner:
             if tokens:
                 log.info("not an open canary of this mailbox", seed=self.seed, folder=message.folder)
             return
+        if message.role is Role.TAB and message.category is None:
+            message = replace(message, category=self.tabs.get(decode(message.folder)))
         seen = Moment(message.seen_wall, message.seen_monotonic, self.services.clock.boot)
         arrival = judge(message, read_headers(message.header, self.trust), seen)
         change = await self.services.database.write(
@@ -123,20 +128,21 @@ class SeedOwner:
         scan = track.Scan(began, clean, "" if clean else str(report.fault or "clock"))
         waiting = [c for c in self.ledger.waiting(self.seed) if c.state in (State.SENT, State.UNCONFIRMED)]
         changes = await self.services.database.write(
-            lambda tx: self._settle(tx, waiting, scan), durable=False
+            lambda tx: self._settle(tx, waiting, scan, report), durable=False
         )
         if self._scan_after is not None and report.started_wall >= self._scan_after:
             self._scan_after = None
         self.ledger.committed(changes)
 
-    def _settle(self, tx: Tx, waiting: list[Canary], scan: track.Scan) -> list[Change]:
+    def _settle(self, tx: Tx, waiting: list[Canary], scan: track.Scan, report: ScanReport) -> list[Change]:
         found = (
             self.ledger.apply_in(tx, c.id, lambda canary, now: track.scanned(canary, scan, now))
             for c in waiting
         )
         changes = [change for change in found if change is not None and change.after is not change.before]
         if scan.clean:
-            rows.set_mailbox(tx.conn, self.seed, scanned_at=scan.began.wall)
+            junk = [folder.name for folder in report.folders if folder.role is Role.JUNK]
+            rows.set_mailbox(tx.conn, self.seed, scanned_at=scan.began.wall, state={"junk": junk})
         return changes
 
     async def on_state(self, state: ReaderState) -> None:

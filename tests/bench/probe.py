@@ -44,7 +44,8 @@ async def _measure(lab: Lab, folder: Path) -> list[BenchRow]:
     theirs: list[float] = []
     errors: list[float] = []
     other = lab.fresh_user("a")
-    async with lab_agent(lab, folder, deadline="30s") as agent:
+    limits = {"per_provider_per_minute": 60_000}
+    async with lab_agent(lab, folder, deadline="30s", limits=limits) as agent:
         await _round(agent, 5)
         for _ in range(RUNS):
             cpu, canaries = await _round(agent, BURST)
