@@ -130,7 +130,7 @@ async def _record(
         term.note = answer.status.value
         survey.findings.append(could_not_look("spf-unknown", answer))
         return None
-    records = [text for text in answer.records if is_spf(text)]
+    records = sorted(text for text in answer.records if is_spf(text))
     if not records:
         term.note = "no SPF record"
         _missing(domain, answer, survey, root)

@@ -88,3 +88,16 @@ def client_context() -> ssl.SSLContext:
     """Trusts the test authority and nobody else."""
     pem = _authority()[1].public_bytes(serialization.Encoding.PEM).decode("ascii")
     return ssl.create_default_context(cadata=pem)
+
+
+@cache
+def server_context_for(*names: str) -> ssl.SSLContext:
+    """A good certificate of the test authority for these names."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(_issue(list(names), expired=False))
+    return context
+
+
+def authority_pem() -> bytes:
+    """The certificate of the test authority."""
+    return _authority()[1].public_bytes(serialization.Encoding.PEM)

@@ -75,9 +75,11 @@ def sometimes(script: Script, reply: Reply, chance: float, rng: random.Random) -
 
 @dataclass
 class DnsServer:
-    """Serves a script on 127.0.0.1. `asked` collects (name, type) in order; `address` is "ip:port"."""
+    """Serves a script on loopback. `asked` collects (name, type) in order; `address` is "ip:port"."""
 
     script: Script
+    host: str = "127.0.0.1"
+    port: int = 0
     asked: list[tuple[str, str]] = field(default_factory=list)
     ids: set[int] = field(default_factory=set)
     ports: set[int] = field(default_factory=set)
@@ -85,16 +87,16 @@ class DnsServer:
     async def __aenter__(self) -> DnsServer:
         loop = asyncio.get_running_loop()
         for _ in range(20):  # the port must be free for both
-            self._tcp = await asyncio.start_server(self._serve_tcp, "127.0.0.1", 0)
+            self._tcp = await asyncio.start_server(self._serve_tcp, self.host, self.port)
             port = self._tcp.sockets[0].getsockname()[1]
             try:
                 self._udp, _ = await loop.create_datagram_endpoint(
-                    lambda: _Datagrams(self), local_addr=("127.0.0.1", port)
+                    lambda: _Datagrams(self), local_addr=(self.host, port)
                 )
                 break
             except OSError:
                 self._tcp.close()
-        self.address = f"127.0.0.1:{port}"
+        self.address = f"{self.host}:{port}"
         return self
 
     async def __aexit__(self, *_: Any) -> None:
