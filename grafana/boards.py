@@ -218,7 +218,7 @@ OVERVIEW = Dashboard(
             width=12,
         ),
     ),
-    annotations=("incidents", "reloads", "versions", "listings", "alerts"),
+    annotations=("incidents", "reloads", "versions", "listings", "drift", "alerts"),
 )
 
 ROUTES = Dashboard(
@@ -352,7 +352,7 @@ ROUTES = Dashboard(
             decimals=0,
         ),
     ),
-    annotations=("incidents", "reloads", "versions", "listings", "alerts"),
+    annotations=("incidents", "reloads", "versions", "listings", "drift", "alerts"),
 )
 
 REPUTATION = Dashboard(
@@ -461,9 +461,35 @@ REPUTATION = Dashboard(
             bars=True,
             colours=(("listed", RED), ("not-listed", GREEN), ("unknown", GREY)),
         ),
+        Panel(
+            "Findings about records",
+            "Faults of the DNS records that mail depends on; unknown where something could not be seen.",
+            "short",
+            (
+                Query(
+                    f"sum by (domain, kind, severity) (mailcanary_record_findings{{{SCOPE}}}) > 0",
+                    "{{domain}} {{kind}} {{severity}}",
+                ),
+            ),
+            width=12,
+            stack=True,
+        ),
+        Panel(
+            "Changes of records",
+            "Changes of watched records, announced ones too, over six hours.",
+            "short",
+            (
+                Query(
+                    f"sum by (domain, kind) (increase(mailcanary_record_changes_total{{{SCOPE}}}[6h]))",
+                    "{{domain}} {{kind}}",
+                ),
+            ),
+            width=12,
+            bars=True,
+        ),
     ),
     "now-7d",
-    annotations=("listings", "reloads"),
+    annotations=("listings", "drift", "reloads"),
 )
 
 CHANGE = Dashboard(
@@ -589,7 +615,7 @@ CHANGE = Dashboard(
         ),
     ),
     "now-6h",
-    annotations=("reloads", "versions", "listings", "incidents", "alerts"),
+    annotations=("reloads", "versions", "listings", "drift", "incidents", "alerts"),
 )
 
 AGENT = Dashboard(

@@ -94,6 +94,14 @@ ANNOTATIONS = {
         f"mailcanary_blocklist_listed{{{SCOPE}}} unless mailcanary_blocklist_listed{{{SCOPE}}} offset 2m",
         "{{subject}} listed in {{zone}}",
     ),
+    "drift": (
+        "Record changes",
+        BLUE,
+        f"increase(mailcanary_record_changes_total{{{SCOPE}}}[2m]) > 0 or "
+        f"mailcanary_record_changes_total{{{SCOPE}}} unless "
+        f"mailcanary_record_changes_total{{{SCOPE}}} offset 2m",
+        "{{kind}} of {{domain}} changed",
+    ),
     "alerts": (
         "Alerts of Prometheus",
         RED,

@@ -34,6 +34,7 @@ EVERY, DEADLINE = 1.0, 3.0
 RANGE = "5m"
 MAY_BE_EMPTY = (
     "blocklist",  # none is configured here
+    "mailcanary_record_",  # none is watched
     "notification",  # no receiver either
     "offset 1h",  # there was no yesterday
     "series_refused",
