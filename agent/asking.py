@@ -28,7 +28,7 @@ PATIENCE = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A round as people ask for it (agent.runner.rounds.Order). deadline: as in 10m, "" for the routes' own."""
+    """A round as people ask for it. deadline: as in 10m, "" for the routes' own; see Order of the runner."""
 
     senders: tuple[str, ...] = ()
     seeds: tuple[str, ...] = ()

@@ -23,6 +23,7 @@ from probes.headers.trust import NOBODY, TrustRule
 
 LAST_GOOD, LAST_DAY = "last-good", "24h"
 DAY = 86400.0
+_GONE_WRONG = frozenset({"fail", "softfail", "permerror", "temperror", "ambiguous", "policy"})
 MOST_OF_A_DAY = 60
 """Canaries of a route that a day's baseline looks at."""
 
@@ -80,7 +81,10 @@ def _earlier(conn: Connection, sender: str, seed: str, row: RoundRow, name: str)
     before = [c for c in known if c.created.wall < row.started_at and c.round != row.id and c.outcome]
     if name == LAST_DAY:
         return [c for c in before if c.created.wall >= row.started_at - DAY][:MOST_OF_A_DAY]
-    return [c for c in before if c.outcome == "pass" and canaries.headers(conn, c.id)][:1]
+    passed = [c for c in before if c.outcome == "pass" and canaries.headers(conn, c.id)]
+    # In the inbox with a method that failed is not good: a later round must still see what changed.
+    sound = (c for c in passed if not _GONE_WRONG.intersection(c.verdicts.values()))
+    return [found] if (found := next(sound, None)) else passed[:1]
 
 
 def _last_around(conn: Connection, row: RoundRow) -> dict[str, Around]:
