@@ -187,7 +187,7 @@ def _silence(config: Config, database: Database, args: argparse.Namespace) -> in
     except PydanticCustomError as error:
         raise ConfigError(f"--for {args.duration}: {error.message()}") from None
     except DataError as error:
-        raise ConfigError(str(error)) from None
+        raise ConfigError(error.detail) from None
     now, by = time.time(), _who(args.by)
     number = database.write_now(
         lambda tx: incidents.add_silence(tx.conn, match, now, now + seconds, by, args.comment)

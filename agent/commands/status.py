@@ -65,7 +65,11 @@ def show(status: Status) -> None:
     if status.paused:
         out.print("[yellow]Sending is paused; `mailcanary resume` ends that.[/]")
     for alert in status.alerts:
-        out.print(f"[red]{alert['severity']}[/] {escape(str(alert['title']))} (since {alert['since']})")
+        by = f"acknowledged by {alert['acknowledged_by']}" if alert["acknowledged_by"] else ""
+        state = "".join(f", {word}" for word in (by, alert["muted"]) if word)
+        colour = "yellow" if alert["muted"] else "red"
+        words = escape(f"{alert['title']} (since {alert['since']}{state})")
+        out.print(f"[{colour}]{alert['severity']}[/] {words}")
     for row in status.listings:
         out.print(f"[red]listed[/] {row['subject']} in {row['zone']} since {row['since']}")
     for name, text in status.faults.items():
@@ -98,6 +102,8 @@ def table(status: Status) -> Table:
             else:
                 latency = f" {route.latency:.1f} s" if route.latency is not None else ""
                 reason = f"\n{route.reason}" if route.reason and route.reason != route.placement else ""
-                line.append(Text(route.placement + latency + reason, style=COLOURS[route.outcome.value]))
+                window = "\nin maintenance" if route.maintenance else ""
+                words = route.placement + latency + reason + window
+                line.append(Text(words, style=COLOURS[route.outcome.value]))
         found.add_row(*line)
     return found

@@ -25,12 +25,17 @@ def alert_settings(config: Config) -> AlertSettings:
             )
             for route in alerts.routes
         ),
-        maintenance=tuple(map(_window, alerts.maintenance)),
+        maintenance=maintenance(config),
         heartbeat=_heartbeat(alerts.heartbeat),
         external_url=config.agent.external_url or "",
         runbook_url=alerts.runbook_url or "",
         agent=config.agent.name,
     )
+
+
+def maintenance(config: Config) -> tuple[settings.MaintenanceSettings, ...]:
+    """The planned windows; reads no secret."""
+    return tuple(map(_window, config.alerts.maintenance))
 
 
 def _rules(alerts: alerting.Alerts) -> settings.RuleSet:

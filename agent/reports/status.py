@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from agent.config.alert_settings import maintenance
 from agent.config.models import Config
+from agent.reports.alerts import mute_text
 from agent.store import canaries, reputation, rows
 from agent.store.reputation import SweepState
 from agent.store.tables import alerts, listings
+from alerts.muting import Muting, maintenance_of
 from probes.blocklists.judge import Reason
 from probes.canary.state import Canary
 from probes.clock import rfc3339
@@ -31,6 +34,8 @@ class RouteStatus:
     reason: str
     at: float | None
     latency: float | None
+    maintenance: str = ""
+    """The window it is in now: measured all the same, and nobody is told."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -42,6 +47,7 @@ class RouteStatus:
             "reason": self.reason,
             "at": rfc3339(self.at) if self.at else None,
             "latency_seconds": self.latency,
+            "maintenance": self.maintenance or None,
         }
 
 
@@ -83,8 +89,11 @@ AGENT_SILENT = 90.0
 def read_status(conn: Connection, config: Config, now: float) -> Status:
     """The state of the whole installation as the store has it."""
     latest = {(c.sender, c.seed): c for c in canaries.latest_settled(conn)}
+    muting = Muting(maintenance=maintenance(config))
     routes = tuple(
-        _route(config, route.sender, route.seed, latest.get((route.sender, route.seed)))
+        _in_window(
+            _route(config, route.sender, route.seed, latest.get((route.sender, route.seed))), muting, now
+        )
         for route in config.routes_resolved
     )
     outcome = combine(route.outcome or Outcome.UNKNOWN for route in routes)
@@ -120,6 +129,11 @@ def sweep_line(sweep: SweepState) -> str:
     share = f"{sweep.done / sweep.total:.0%} of {sweep.total}" if sweep.total else "nothing"
     found = f"{sweep.listed} listed, {sweep.unknown} could not be seen"
     return f"blocklist sweep {when}: {share} pairs looked up, {found}"
+
+
+def _in_window(route: RouteStatus, muting: Muting, now: float) -> RouteStatus:
+    name = maintenance_of(route.sender, route.seed, route.provider, muting, now) if muting.maintenance else ""
+    return replace(route, maintenance=name) if name else route
 
 
 def _route(config: Config, sender: str, seed: str, canary: Canary | None) -> RouteStatus:
@@ -179,6 +193,8 @@ def _firing(conn: Connection) -> Iterable[Mapping[str, Any]]:
             "severity": row["severity"],
             "title": row["title"],
             "since": rfc3339(row["since"]),
+            "muted": mute_text(row["body"].get("muted", "")),
+            "acknowledged_by": row["body"].get("acked_by", ""),
         }
 
 

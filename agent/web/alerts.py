@@ -81,7 +81,7 @@ class _Alerts:
         except (json.JSONDecodeError, UnicodeDecodeError):
             return _problem(400, "the body is not JSON")
         except DataError as error:
-            return _problem(400, str(error))
+            return _problem(400, error.detail)
         now = self._clock.wall()
 
         def add(tx: Tx) -> int:

@@ -9,13 +9,14 @@ import jinja2
 from aiohttp import web
 
 from agent.config.models import Config
+from agent.reports.alerts import mute_text, pages_of
 from agent.reports.status import read_status, sweep_line
 from agent.reports.why import read_why
 from agent.store import incidents
 from agent.store.database import Database
-from alerts import codec
+from alerts import codec, runbooks
 from alerts.lifecycle import Alert
-from alerts.texts import Pages, sections
+from alerts.texts import sections
 from probes.clock import Clock, rfc3339
 
 MOST_ALERTS = 200
@@ -27,6 +28,7 @@ _templates = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+_templates.filters["muted"] = mute_text
 _templates.filters["time"] = lambda at: rfc3339(at) if at else ""
 
 
@@ -70,25 +72,29 @@ def add_routes(app: web.Application, config: Callable[[], Config], database: Dat
         return _html("route.html", sender=sender, seed=seed, events=events)
 
     async def alerts(request: web.Request) -> web.Response:
-        rows = await database.read(lambda conn: incidents.alert_rows(conn, open_only=False))
         key = request.query.get("key")
         if key is None:
+            rows = await database.read(lambda conn: incidents.alert_rows(conn, open_only=False))
             return _html("alerts.html", rows=rows[:MOST_ALERTS])
-        row = next((row for row in rows if row["key"] == key), None)
+        row = await database.read(lambda conn: incidents.alert_row(conn, key))
         if row is None:
             raise web.HTTPNotFound(text="there is no such alert\n")
         history = await database.read(lambda conn: incidents.history(conn, key))
-        current = config()
-        pages = Pages(current.agent.external_url or "", current.alerts.runbook_url or "", current.agent.name)
-        told = sections(codec.from_json(Alert, row["body"]), pages, clock.wall())
+        told = sections(codec.from_json(Alert, row["body"]), pages_of(config()), clock.wall())
         return _html("alert.html", row=row, sections=told, history=history)
 
     async def runbook(request: web.Request) -> web.Response:
         name = request.match_info["name"]
-        page = resources.files("alerts") / "runbooks" / f"{name}.md"
-        if not name.replace("_", "").isalnum() or not page.is_file():
+        text = runbooks.page(name)
+        if text is None:
             raise web.HTTPNotFound(text="there is no such runbook\n")
-        return _html("runbook.html", name=name, text=page.read_text(encoding="utf-8"))
+        return _html("runbook.html", name=name, text=text)
+
+    async def index(_request: web.Request) -> web.Response:
+        titles = {
+            name: (runbooks.page(name) or name).partition("\n")[0].strip("# ") for name in runbooks.names()
+        }
+        return _html("runbooks.html", titles=titles)
 
     async def style(_request: web.Request) -> web.Response:
         css = (resources.files("agent.web") / "templates" / "style.css").read_text(encoding="utf-8")
@@ -97,5 +103,7 @@ def add_routes(app: web.Application, config: Callable[[], Config], database: Dat
     app.router.add_get("/", overview)
     app.router.add_get("/alerts", alerts)
     app.router.add_get("/routes/{sender}/{seed}", route)
+    for path in ("/runbooks", "/runbooks/"):
+        app.router.add_get(path, index)
     app.router.add_get("/runbooks/{name}", runbook)
     app.router.add_get("/style.css", style)

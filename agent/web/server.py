@@ -15,7 +15,7 @@ from agent.metrics import Metrics
 from agent.reports.status import read_status
 from agent.reports.why import read_why
 from agent.store.database import Database
-from agent.web import pages, probes
+from agent.web import alerts, pages, probes
 from agent.web.guard import SECURITY_HEADERS, guard
 from probes.clock import Clock
 from probes.errors import ConfigError, StoreError
@@ -66,6 +66,7 @@ def build(services: WebServices) -> web.Application:
     app.router.add_post("/api/v1/seeds/{seed}/retry", api.retry_seed)
     app.router.add_post("/api/v1/alerts/ack", api.acknowledge)
     probes.add_routes(app, services.rounds, services.clock)
+    alerts.add_routes(app, services.config, services.database, services.clock)
     pages.add_routes(app, services.config, services.database, services.clock)
     return app
 
