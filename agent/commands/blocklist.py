@@ -33,6 +33,7 @@ Examples:
   mailcanary blocklist 192.0.2.1 example.com
   mailcanary blocklist 192.0.2.0/28 --zone zen.spamhaus.org --resolver 127.0.0.1:53 --json
   mailcanary blocklist spf:example.com
+  mailcanary --config mail.yaml blocklist --sender app
   mailcanary blocklist --zones
 
 Exit codes: 0 nothing listed, 1 something listed, 2 wrong usage, 3 nothing listed but not all could be seen.
@@ -45,6 +46,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments."""
     parser.add_argument(
         "subjects", metavar="SUBJECT", nargs="*", help="address, network, domain, host:, spf:"
+    )
+    parser.add_argument(
+        "--sender",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="what this sender of the config is judged by: its addresses and domains; may be repeated",
     )
     parser.add_argument(
         "--zone", metavar="ZONE", action="append", default=[], help="ask this zone only; may be repeated"
@@ -105,7 +113,8 @@ def _job(args: argparse.Namespace) -> Job:
     config = _config(getattr(args, "config", None))
     planned = config if config and config.blocklists else None
     zones = zones_of(planned, names=args.zone, keys=_keys(args.key), switched_off=args.zones)
-    subjects = tuple(args.subjects) or (subjects_of(config) if config else ())
+    subjects = (*args.subjects, *_of_senders(args.sender, config))
+    subjects = subjects or (subjects_of(config) if config else ())
     if not subjects and not args.zones:
         raise ConfigError("name an address or a domain to look up, or use --zones")
     nameservers = tuple(args.resolver) or (tuple(config.resolver.nameservers) if config else ())
@@ -115,6 +124,20 @@ def _job(args: argparse.Namespace) -> Job:
     if not 0 < timeout <= 600:
         raise ConfigError("--timeout is more than 0 and at most 600 seconds")
     return Job(subjects, tuple(zones), nameservers, timeout, named=bool(args.zone))
+
+
+def _of_senders(names: Sequence[str], config: Config | None) -> tuple[str, ...]:
+    from agent.blocklist_plan import sender_subjects
+    from probes.errors import ConfigError
+
+    if not names:
+        return ()
+    known = config.senders if config else {}
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"--sender {name}: no such sender in the config; give --config FILE")
+    owned = sender_subjects(config) if config else {}
+    return tuple(subject for subject, owners in owned.items() if set(owners) & set(names))
 
 
 def _config(path: str | None) -> Config | None:

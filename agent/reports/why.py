@@ -1,4 +1,4 @@
-"""A route's timeline: its canaries, their verdicts and evidence, and the listings around them."""
+"""A route's timeline: its canaries, their verdicts and evidence, and what happened to listings and records meanwhile."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from agent.store import canaries
+from agent.store import canaries, records
 from agent.store.tables import listings, transitions
 from probes.canary.state import Canary
 from probes.clock import rfc3339
@@ -64,6 +64,7 @@ def read_why(conn: Connection, sender: str, seed: str, limit: int = 20) -> list[
         {"at": canary.created.wall, "kind": "canary", "canary": canary_json(canary)} for canary in found
     ]
     events += _listing_events(conn, oldest)
+    events += _record_events(conn, sender, oldest)
     events += _alert_events(conn, sender, seed, oldest)
     return sorted(events, key=lambda event: float(event["at"]), reverse=True)
 
@@ -76,6 +77,28 @@ def _listing_events(conn: Connection, since: float) -> Iterable[dict[str, Any]]:
             yield {"at": row["since"], "kind": "listed", **facts}
         if row["delisted_at"] and row["delisted_at"] >= since:
             yield {"at": row["delisted_at"], "kind": "delisted", **facts}
+
+
+def _record_events(conn: Connection, sender: str, since: float) -> Iterable[dict[str, Any]]:
+    """What happened to records that the sender's mail depends on."""
+    for row in records.events_since(conn, since):
+        if sender not in row["senders"]:
+            continue
+        before, after = (" | ".join(row[name]) or "nothing" for name in ("before", "after"))
+        yield {
+            "at": row["at"],
+            "kind": f"record {row['kind']}",
+            "title": f"{row['rdtype']} {row['name']}: was {before}, is {after}",
+            "domain": row["domain"],
+            "name": row["name"],
+            "type": row["rdtype"],
+            "before": row["before"],
+            "after": row["after"],
+            "ttl_seconds": row["ttl"],
+            "servers": row["servers"],
+            "others": row["others"],
+            "expected": row["expected"],
+        }
 
 
 def _alert_events(conn: Connection, sender: str, seed: str, since: float) -> Iterable[dict[str, Any]]:

@@ -141,7 +141,7 @@ class Recording:
             {key[0] for key, known in drift.known.items() if known.bad} | {e.name for e in drift.events},
         )
         for event in drift.events:
-            records.add_event(tx.conn, look.domain, event, look.at)
+            records.add_event(tx.conn, look.domain, event, look.at, look.senders)
         for seen in [*_drift_seen(look, drift), *_fault_seen(look, faults)]:
             rows.observe(tx, look.at, "record", observation_to_json(seen))
         self._own_state(tx, config, look)

@@ -88,12 +88,12 @@ def drop_states(conn: Connection, wanted: Iterable[str]) -> list[RecordState]:
     return gone
 
 
-def add_event(conn: Connection, domain: str, event: Event, at: float) -> None:
-    """Remembers what happened to a record."""
+def add_event(conn: Connection, domain: str, event: Event, at: float, senders: Sequence[str] = ()) -> None:
+    """Remembers what happened to a record. senders: whose mail it concerns."""
     facts = asdict(event)
     for name in ("before", "after", "servers", "others"):
         facts[name] = list(facts[name])
-    conn.execute(sa.insert(record_events).values(at=at, domain=domain, **facts))
+    conn.execute(sa.insert(record_events).values(at=at, domain=domain, senders=list(senders), **facts))
 
 
 def events_since(

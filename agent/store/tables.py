@@ -219,6 +219,7 @@ record_events = Table(
     Column("servers", JSON, nullable=False),
     Column("others", JSON, nullable=False),
     Column("expected", Boolean, nullable=False),
+    Column("senders", JSON, nullable=False),
     Index("ix_record_events_domain", "domain", "at"),
     Index("ix_record_events_at", "at"),
 )

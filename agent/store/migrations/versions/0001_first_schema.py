@@ -200,6 +200,7 @@ def upgrade() -> None:
         sa.Column("servers", sa.JSON(), nullable=False),
         sa.Column("others", sa.JSON(), nullable=False),
         sa.Column("expected", sa.Boolean(), nullable=False),
+        sa.Column("senders", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_record_events")),
     )
     with op.batch_alter_table("record_events", schema=None) as batch_op:
