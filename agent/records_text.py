@@ -8,6 +8,7 @@ from typing import Any
 
 from probes.clock import rfc3339
 from probes.outcome import Result
+from probes.records.drift import Key, Known, Seen
 
 _MARKS = {"pass": "ok", "fail": "FAIL", "unknown": "?"}
 
@@ -39,8 +40,8 @@ def records_text(found: Result) -> Iterable[str]:
     yield from _dkim(data["dkim"])
     yield from _rest(data)
     yield from _rules(data["rules"])
-    for event in data.get("changes", ()):
-        yield from _event(event)
+    if "changes" in data:
+        yield from _changes(data["changes"], data["compared_with"])
 
 
 def _finding(word: str, item: Mapping[str, str]) -> Iterable[str]:
@@ -88,9 +89,26 @@ def _rules(lines: Iterable[Mapping[str, str]]) -> Iterable[str]:
         yield f"    {rule:18}  {cells[0]:5}  {cells[1]:5}  {cells[2]:9}  {texts[rule]}".rstrip()
 
 
-def _event(event: Mapping[str, Any]) -> Iterable[str]:
-    yield f"\n  {event['kind']} {event['type']} {event['name']}" + (
-        " (announced)" if event["expected"] else ""
-    )
-    yield f"    before: {' | '.join(event['before']) or 'nothing'}"
-    yield f"    now:    {' | '.join(event['after']) or 'nothing'}"
+def changes_json(known: Mapping[Key, Known], seen: Mapping[Key, Seen | None]) -> list[dict[str, Any]]:
+    """What is not as it was at the last look, JSON-ready. What could not be seen is left out."""
+    return [
+        {
+            "name": name,
+            "type": rdtype,
+            "before": list(known[name, rdtype].records),
+            "after": list(now.records),
+        }
+        for (name, rdtype), now in seen.items()
+        if now is not None and not now.others and now.records != known[name, rdtype].records
+    ]
+
+
+def _changes(changes: list[Mapping[str, Any]] | None, since: float | None) -> Iterable[str]:
+    if changes is None or since is None:
+        yield "\n  the agent has not looked at this domain yet: there is nothing to compare with"
+        return
+    yield f"\n  since {rfc3339(since)}: {len(changes) or 'no'} change{'s' * (len(changes) != 1)}"
+    for change in changes:
+        yield f"    {change['type']} {change['name']}"
+        yield f"      before: {' | '.join(change['before']) or 'nothing'}"
+        yield f"      now:    {' | '.join(change['after']) or 'nothing'}"

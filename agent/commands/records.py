@@ -30,6 +30,7 @@ examples:
   mailcanary records example.com
   mailcanary records example.com --selector s1 --sender 192.0.2.1 --json
   mailcanary records --sender app
+  mailcanary --config mail.yaml records example.com --diff
 
 exit codes: 0 no fault, 1 a fault, 2 wrong usage, 3 no fault seen but not all could be seen
 """
@@ -52,6 +53,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help_ = f"{text}; may be repeated"
         parser.add_argument(option, metavar=metavar, help=help_, action="append", default=[])
     parser.add_argument("--dns-only", action="store_true", help="connect to no mail server and no web server")
+    parser.add_argument(
+        "--diff", action="store_true", help="also show what changed since the running agent last looked"
+    )
     parser.add_argument("--ca-file", metavar="FILE", help="PEM file of a private CA, besides the system's")
     parser.add_argument(
         "--allow-loopback", action="store_true", help="fetch policies and logos from this machine too"
@@ -142,12 +146,38 @@ async def _survey_all(args: argparse.Namespace) -> int:
     outcomes = []
     for index, look in enumerate(looks):
         found = await look
+        if args.diff:
+            found = await _with_changes(found, job, means)
         outcomes.append(found.outcome)
         if args.format == "json":
             print(records_json(found), flush=True)
         else:
             print(("\n" if index else "") + "\n".join(records_text(found)), flush=True)
     return combine(outcomes).exit_code
+
+
+async def _with_changes(found: Result, job: Job, means: SurveyMeans) -> Result:
+    """The result with what changed since the look that the store knows. Raises ConfigError, StoreError."""
+    from dataclasses import replace
+
+    from agent.commands.common import open_existing
+    from agent.records_text import changes_json
+    from agent.store import records
+    from probes.errors import ConfigError
+    from probes.records.snapshot import Snapshots
+
+    if job.config is None:
+        raise ConfigError("--diff compares with the agent's store: give --config FILE")
+    database = open_existing(job.config)
+    try:
+        state = database.read_now(lambda conn: records.get_state(conn, found.target))
+    finally:
+        database.close()
+    if state is None:
+        return replace(found, data={**found.data, "changes": None, "compared_with": None})
+    seen = await Snapshots(means.resolver, means.authorities).see(state.records)
+    changes = changes_json(state.records, seen)
+    return replace(found, data={**found.data, "changes": changes, "compared_with": state.at})
 
 
 async def _survey(domain: str, job: Job, means: SurveyMeans, gate: asyncio.Semaphore) -> Result:

@@ -1,4 +1,4 @@
-"""A route's timeline: its canaries, their verdicts and evidence, and what happened to listings and records meanwhile."""
+"""A route's timeline: its canaries, their verdicts and evidence, listings and record changes meanwhile."""
 
 from __future__ import annotations
 

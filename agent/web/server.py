@@ -15,7 +15,7 @@ from agent.metrics import Metrics
 from agent.reports.status import read_status
 from agent.reports.why import read_why
 from agent.store.database import Database
-from agent.web import alerts, pages, probes
+from agent.web import alerts, lookups, pages, probes
 from agent.web.guard import SECURITY_HEADERS, guard
 from probes.clock import Clock
 from probes.errors import ConfigError, StoreError
@@ -67,6 +67,7 @@ def build(services: WebServices) -> web.Application:
     app.router.add_post("/api/v1/alerts/ack", api.acknowledge)
     probes.add_routes(app, services.rounds, services.clock)
     alerts.add_routes(app, services.config, services.database, services.clock)
+    lookups.add_routes(app, services.config, services.database, services.clock)
     pages.add_routes(app, services.config, services.database, services.clock)
     return app
 

@@ -42,9 +42,22 @@ class Snapshots:
         """Every watched record; None where it could not be seen."""
         keys = [*watched(domain, selectors), *await self._of_hosts(domain)]
         keys += [(_reverse(sender.address), "PTR") for sender in senders]
-        zone = await self.authorities.zone_of(domain) if self.authorities else None
+        zone = await self._zone_of(domain)
         if zone is not None:
             keys += [(zone.apex, "NS"), (zone.apex, "DS")]
+        return await self._all(keys, zone)
+
+    async def see(self, keys: Iterable[Key]) -> Mapping[Key, Seen | None]:
+        """These records as they are now; POLICY is none of DNS and left out."""
+        wanted = [key for key in keys if key[1] != "POLICY"]
+        zones = {name: await self._zone_of(name) for name, _ in wanted}
+        found = await asyncio.gather(*(self._see(key, zones[key[0]]) for key in wanted))
+        return dict(zip(wanted, found, strict=True))
+
+    async def _zone_of(self, name: str) -> Zone | None:
+        return await self.authorities.zone_of(name) if self.authorities else None
+
+    async def _all(self, keys: Iterable[Key], zone: Zone | None) -> Mapping[Key, Seen | None]:
         wanted = list(dict.fromkeys(keys))
         found = await asyncio.gather(*(self._see(key, zone) for key in wanted))
         return dict(zip(wanted, found, strict=True))
