@@ -185,8 +185,7 @@ class Imap(Section):
     )
     below_border: Annotated[int, Field(ge=0, le=5)] | None = Field(
         default=None,
-        description="How many fields right below the border Received the provider writes too: 1 where a "
-        "milter (rspamd, OpenDMARC) puts Authentication-Results there. Left out: the preset's.",
+        description="Fields right below that Received which are the provider's too; 1 for most milters.",
     )
     poll: Duration | None = Field(default=None, description="Look at least this often, IDLE or not.")
     timeout: Duration = Field(default=30.0, description="Longest wait for one answer of the server.")

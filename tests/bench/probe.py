@@ -1,5 +1,5 @@
-"""A whole probe beside Debian's check_email_delivery: CPU of send, read back, judge and store; and how well the
-agent knows when a canary arrived. Same servers, same run, in turn."""
+"""A whole probe beside Debian's check_email_delivery: CPU of send, read back, judge and store; and how
+well the agent knows when a canary arrived. Same servers, same run, in turn."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def _peer_is_there() -> bool:
 
 
 def _peer(lab: Lab, user: User) -> float:
-    """CPU seconds of one run of the plugin, the same way as ours: login at the relay and IMAP, both over TLS."""
+    """CPU seconds of one run of the plugin, the same way as ours: relay and IMAP with login over TLS."""
     relay = lab.relay("bulk")
     send = (
         f"{PLUGINS}/check_smtp_send -H {relay.ip} --port {relay.tls_port} --ssl -U {relay.username} "
@@ -146,7 +146,8 @@ def _peer(lab: Lab, user: User) -> float:
         f"--header 'Subject: Nagios %TOKEN1%.'"
     )
     read = (
-        f"{PLUGINS}/check_imap_receive -H {user.imap_ip} --ssl --ssl-ca-file {lab.ca_file} -U {user.address} -P {user.password} "
+        f"{PLUGINS}/check_imap_receive -H {user.imap_ip} --ssl --ssl-ca-file {lab.ca_file} "
+        f"-U {user.address} -P {user.password} "
         f"-s SUBJECT -s 'Nagios %TOKEN1%.' --imap-check-interval 1 --imap-retries 15"
     )
     environment = {**os.environ, "SSL_CERT_FILE": str(lab.ca_file)}

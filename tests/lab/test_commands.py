@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -84,7 +83,7 @@ def test_through_the_running_agent(lab: Lab, tmp_path: Path) -> None:
         assert "one agent works on a store" in second.stderr
         backup = tmp_path / "copy.db"
         assert run(config, "db", "backup", str(backup)).returncode == 0
-        assert oct(os.stat(backup).st_mode & 0o777) == "0o600"
+        assert oct(backup.stat().st_mode & 0o777) == "0o600"
         assert run(config, "db", "backup", str(backup)).returncode == 3
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=40) == 0

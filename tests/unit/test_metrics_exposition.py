@@ -1,4 +1,4 @@
-"""The exposition is what prometheus_client would write, line for line; stale series go; odd mail adds none."""
+"""The exposition is what prometheus_client would write; stale series go; odd mail adds none."""
 
 from __future__ import annotations
 

@@ -18,7 +18,8 @@ STATUS: Final = re.compile(
 MESSAGE_ID: Final = re.compile(r"message-id=<?([^>]+)>?")
 TOKEN: Final = re.compile(r"info: header X-Mailcanary-Token: (\S+)", re.IGNORECASE)
 SAVED: Final = re.compile(
-    r"msgid=<?(?P<id>[^>:]+)>?: (?:fileinto action: )?(?:stored mail into mailbox|saved mail to) '?(?P<folder>[^']+?)'?$"
+    r"msgid=<?(?P<id>[^>:]+)>?: (?:fileinto action: )?"
+    r"(?:stored mail into mailbox|saved mail to) '?(?P<folder>[^']+?)'?$"
 )
 
 ACTIONS: Final = {"discard": "discarded", "hold": "held"}
