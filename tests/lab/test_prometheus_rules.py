@@ -26,7 +26,7 @@ BURN, PROVIDER, FAILING, ROUTE_BURN = (
 )
 HOUR = 60
 pytestmark = pytest.mark.lab
-STEPS = {DAY // 2: (1, 1), DAY: (3, 1), 5 * DAY: (30, 3), 99 * DAY: (60, 5)}
+STEPS = {DAY // 2: (1, 1), DAY: (3, 3), 5 * DAY: (30, 3), 99 * DAY: (60, 5)}
 """Minutes between two evaluations, and between two scrapes, of stories of at most so many minutes."""
 
 
