@@ -34,6 +34,9 @@ log = structlog.get_logger("blocklists")
 SECOND_LOOKS = 20
 """Questions in flight while changes are looked at again."""
 
+LAST_LOOKS = 3
+"""Further looks, at the end, at a change that could not be looked at again."""
+
 STORE_PAUSE = 10.0
 """Seconds after which a write that the store refused is tried again."""
 
@@ -69,6 +72,7 @@ class Pass:
     sweep: Sweep = field(init=False)
     _open: dict[Pair, OpenListing] = field(default_factory=dict)
     _found: list[Listing] = field(default_factory=list)
+    _doubts: list[Listing] = field(default_factory=list)
     _counted: dict[tuple[str, str], int] = field(default_factory=dict)
     _said_ok: bool = False
 
@@ -89,10 +93,11 @@ class Pass:
 
     async def checkpoint(self) -> None:
         """Records what became final since the last one. Raises PlanChanged after a reload."""
-        changes = await self._second_look(self._found)
+        changes, doubts = await self._second_look([*self._found, *self._doubts])
         state = self.state()
         await self._write(lambda tx, now: self._record(tx, changes, state, now))
         self._found.clear()
+        self._doubts = doubts
         for listing in changes:
             self._remember(listing)
         self._count()
@@ -102,6 +107,14 @@ class Pass:
         )  # fmt: skip
         if self.services.config is not self.plan.config:
             raise PlanChanged
+
+    async def finish(self, pause: float) -> None:
+        """Looks again, a few times, at changes that the second look could not see at all."""
+        for _ in range(LAST_LOOKS):
+            if not self._doubts:
+                return
+            await self.services.clock.sleep(pause)
+            await self.checkpoint()
 
     def state(self) -> SweepState:
         """How far the whole sweep is."""
@@ -122,32 +135,35 @@ class Pass:
         else:
             self._open.pop(pair, None)
 
-    async def _second_look(self, found: Sequence[Listing]) -> list[Listing]:
-        """What goes on as it was, and of what changed that which a second look confirms."""
-        same = [listing for listing in found if self._known(listing)]
+    async def _second_look(self, found: Sequence[Listing]) -> tuple[list[Listing], list[Listing]]:
+        """What goes on as it was and what a second look confirms; and what it could not see."""
+        sure = [listing for listing in found if self._known(listing)]
         changed = [x for x in found if not self._known(x) and (x.listed or (x.subject, x.zone) in self._open)]
+        doubts: list[Listing] = []
         by_zone: dict[str, list[Listing]] = {}
         for listing in changed:
             by_zone.setdefault(listing.zone, []).append(listing)
-        zones = {zone.name: zone for zone in self.plan.zones}
-        for name, items in by_zone.items():
-            again = await self._again([item.subject for item in items], zones[name])
+        for zone, items in by_zone.items():
+            again = await self._again([item.subject for item in items], zone)
             for item in items:
                 second = again[item.subject]
                 if second.listed is item.listed:
-                    same.append(second)
-                else:
-                    log.warning(
-                        "a second look did not confirm it", subject=item.subject, zone=name,
-                        first=str(item.reason), second=str(second.reason),
-                    )  # fmt: skip
-        return same
+                    sure.append(second)
+                    continue
+                log.warning(
+                    "a second look did not confirm it", subject=item.subject, zone=zone,
+                    first=str(item.reason), second=str(second.reason),
+                )  # fmt: skip
+                if second.listed is None:
+                    doubts.append(item)
+        return sure, doubts
 
     def _known(self, listing: Listing) -> bool:
         held = self._open.get((listing.subject, listing.zone))
         return bool(held and listing.listed and held.codes == listing.codes)
 
-    async def _again(self, subjects: Sequence[str], zone: Zone) -> Mapping[str, Listing]:
+    async def _again(self, subjects: Sequence[str], name: str) -> Mapping[str, Listing]:
+        zone = next(zone for zone in self.plan.zones if zone.name == name)
         timeout = self.plan.config.resolver.timeout
         resolver = DnsResolver([self.server], timeout=timeout, tries=5, cache=0)
         wanted = [parse_subject(text) for text in subjects]

@@ -109,6 +109,7 @@ class Watching:
             work, sweep = await self._pass(plan, server, state, only, last)
             await work.begin(sweep)
             await sweep.run()
+            await work.finish(self.retry_after)
             state = work.state()
             only = await asyncio.to_thread(_left, sweep)
             if not only:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +55,12 @@ async def sweeping_agent(
     *,
     timeout: str = "300ms",
     scheduled: bool = False,
+    evaluated: bool = False,
     **section: Any,
 ) -> AsyncIterator[App]:
     """A started agent; zones: entries of a catalogue; section: more settings of `blocklists`. It sweeps when
-    its schedule says so, or when a test calls `app.watching.sweep()`."""
+    its schedule says so, or when a test calls `app.watching.sweep()`. evaluated: what it sees becomes alerts;
+    else the observations stay to be looked at."""
     folder.mkdir(exist_ok=True)
     path = folder / "mailcanary.yaml"
     path.write_text(yaml.safe_dump(_config(folder, servers, zones, timeout, section)))
@@ -66,7 +68,8 @@ async def sweeping_agent(
     app.watching.retries, app.watching.retry_after = 1, 0.01
     try:
         await app.start()
-        yield app
+        async with nullcontext() if evaluated else app.evaluator._turn:
+            yield app
     finally:
         await app.close()
 

@@ -129,28 +129,29 @@ def wrong(app: App, fault: str) -> Iterator[str]:
             yield f"{fault}: {zone} is held to be healthy"
 
 
-async def cells(folder: Path, fault: str, seed: int, sweeps: int = 2) -> Tally:
-    """All kinds of zones under one fault: sweeps, one of them while everything is well, then judges."""
+async def cells(folder: Path, fault: str, seed: int) -> Tally:
+    """All kinds of zones under one fault: before the agent ever saw the truth, and after it did."""
     rng = random.Random(seed)
     own = [{"zone": f"{name}.example", "kinds": ["ipv4"]} for name in ZONES]
     tally = Tally(trials=2 * len(ZONES))
-    well = _world("none", rng)
-    bad = _world(fault, rng)
+    well, bad = _world("none", rng), _world(fault, rng)
     ill = True
+
+    async def look(app: App) -> int:
+        await app.watching.sweep(anew=True)
+        for complaint in wrong(app, fault):
+            tally.check(False, complaint)
+        return sum(row["zone"] == "healthy.example" for row in rows(app, listings))
+
     async with DnsServer(lambda name, rdtype: (bad if ill else well)(name, rdtype)) as server:
         subjects = {"ips": [LISTED, CLEAN], "from_senders": False}
         async with sweeping_agent(folder, [server.address], own, subjects=subjects) as app:
-            for turn in range(sweeps):
-                ill = turn % 2 == 0
-                await app.watching.sweep(anew=True)
-                for complaint in wrong(app, fault):
-                    tally.check(False, complaint)
-            ill = True  # what was truly listed must not be delisted by a fault
-            await app.watching.sweep(anew=True)
-            for complaint in wrong(app, fault):
-                tally.check(False, complaint)
-            kept = [row for row in rows(app, listings) if row["zone"] == "healthy.example"]
-            tally.check(len(kept) == 1, f"{fault}: {len(kept)} listings where there is one")
+            await look(app)
+            ill = False
+            seen = [await look(app) or await look(app) or await look(app)]  # a busy machine may need more
+            ill = True
+            seen.append(await look(app))
+            tally.check(seen == [1, 1], f"{fault}: {seen} listings where there is one")
     return tally
 
 
