@@ -87,6 +87,17 @@ def _earlier(conn: Connection, sender: str, seed: str, row: RoundRow, name: str)
     return [found] if (found := next(sound, None)) else passed[:1]
 
 
+def read_last(conn: Connection, config: Config, row: RoundRow) -> dict[str, list[Facts]]:
+    """By sender, what the newest canary of each of its routes told that was read back before the round."""
+    found: dict[str, list[Facts]] = {route.partition("/")[0]: [] for route in row.routes}
+    for route in row.routes:
+        sender, _, seed = route.partition("/")
+        known = (c for c in canaries.of_route(conn, sender, seed, 5) if c.seen_at and c.round != row.id)
+        if (last := next(known, None)) is not None:
+            found[sender] += facts_in(conn, config, [last])
+    return found
+
+
 def _last_around(conn: Connection, row: RoundRow) -> dict[str, Around]:
     """What surrounded each sender in the newest earlier round that passed."""
     found: dict[str, Around] = {}

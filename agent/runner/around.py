@@ -31,6 +31,15 @@ LONGEST = 20.0
 """Seconds that all looks around one sender may take together."""
 
 
+def points(seen: Iterable[Facts]) -> frozenset[tuple[str, ...]]:
+    """What the canaries of a sender tell to look at: addresses with their HELO, and DKIM keys."""
+    found: set[tuple[str, ...]] = set()
+    for facts in seen:
+        found |= {(facts.ip, facts.helo)} if facts.ip else set()
+        found |= {(name,) for name in key_names(facts)}
+    return frozenset(found)
+
+
 @dataclass(frozen=True, slots=True)
 class _Part:
     """What one look adds."""

@@ -14,8 +14,16 @@ from typing import Any
 import structlog
 
 from agent.config.models import Config, Route
-from agent.reports.rounds import LAST_DAY, LAST_GOOD, progress_json, read_baseline, read_state, round_json
-from agent.runner.around import look_around
+from agent.reports.rounds import (
+    LAST_DAY,
+    LAST_GOOD,
+    progress_json,
+    read_baseline,
+    read_last,
+    read_state,
+    round_json,
+)
+from agent.runner.around import look_around, points
 from agent.runner.ledger import Change, Ledger
 from agent.runner.sending import Held, Sending
 from agent.runner.services import Services
@@ -23,6 +31,7 @@ from agent.store import canaries, rounds
 from agent.store.database import Tx
 from agent.store.rounds import RoundRow
 from probes.canary.state import Canary
+from probes.change.around import Around
 from probes.change.facts import Facts
 from probes.change.sequential import Decision, SequentialTest
 from probes.change.verdict import assess
@@ -181,12 +190,13 @@ class Rounds:
 
     async def _drive(self, row: RoundRow) -> None:
         """Sends what is not sent yet, waits for every verdict, looks around, judges."""
+        early = asyncio.create_task(self._look_early(row))
         try:
             held = await self._send(row)
             while True:
                 try:
                     await self._settled(row.id, 0)
-                    return await self._end(row, held)
+                    return await self._end(row, held, early)
                 except StoreError as error:
                     log.error("a round's verdict waits to be recorded", round=row.id, error=str(error))
                     await self.services.clock.sleep(STORE_AGAIN)
@@ -195,6 +205,15 @@ class Rounds:
             log.exception("a round ended badly", round=row.id)
             verdict = {"outcome": "unknown", "causes": ["agent"], "verdicts": []}
             await self._close(row.id, outcome="unknown", verdict=verdict)
+        finally:
+            early.cancel()
+            await asyncio.gather(early, return_exceptions=True)
+
+    async def _look_early(self, row: RoundRow) -> tuple[dict[str, list[Facts]], dict[str, Around]]:
+        """While the mail is on its way: around each sender, by what its last canaries told."""
+        config = self.services.config
+        known = await self.services.database.read(lambda conn: read_last(conn, config, row))
+        return known, await look_around(self.services, known)
 
     async def _send(self, row: RoundRow) -> dict[str, str]:
         """Sends the round's canaries; returns the routes that were held back, and why."""
@@ -293,14 +312,23 @@ class Rounds:
         held = self.sending.held(tx, route, now)
         return held if held else self.sending.intend(tx, route, now, row.id)
 
-    async def _end(self, row: RoundRow, held: Mapping[str, str]) -> None:
+    async def _end(
+        self,
+        row: RoundRow,
+        held: Mapping[str, str],
+        early: asyncio.Task[tuple[dict[str, list[Facts]], dict[str, Around]]],
+    ) -> None:
         services, config = self.services, self.services.config
         row = replace(row, held=dict(held))
         state = await services.database.read(lambda conn: read_state(conn, config, row))
         seen: dict[str, list[Facts]] = {name.partition("/")[0]: [] for name in row.routes}
         for route, several in state.routes.items():
             seen.setdefault(route.partition("/")[0], []).extend(several)
-        around = await look_around(services, seen)
+        known, around = await early
+        new = {
+            sender: facts for sender, facts in seen.items() if points(facts) - points(known.get(sender, ()))
+        }
+        around |= await look_around(services, new) if new else {}
         row = replace(row, around={name: one.to_json() for name, one in around.items()})
         verdict = await services.database.read(lambda conn: self._judge(conn, row))
         await self._close(
