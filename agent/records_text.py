@@ -28,7 +28,17 @@ def records_json(found: Result) -> str:
 
 
 def records_text(found: Result) -> Iterable[str]:
-    """One domain as a report that a person can act on: faults first, each with what to publish."""
+    """One domain as a report that a person can act on: faults first, each with what to publish.
+
+    Texts from DNS are strangers' texts: what could move a terminal's cursor is not printed.
+    """
+    for line in _lines(found):
+        yield "".join(
+            char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in line
+        )
+
+
+def _lines(found: Result) -> Iterable[str]:
     data: Mapping[str, Any] = found.data
     yield f"{found.target}: {found.outcome.value}, {found.summary}"
     for item in data["findings"]:
