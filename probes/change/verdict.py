@@ -141,8 +141,11 @@ def _usual(facts: Facts) -> tuple[int, int, float]:
     return judged, wrong, -facts.at
 
 
-def _worst(facts: Facts) -> tuple[int, float]:
-    return (0 if facts.outcome == "fail" else 1 if facts.outcome == "unknown" else 2, -facts.at)
+def _worst(facts: Facts) -> tuple[int, int, float]:
+    """Orders what tells most of the trouble: failed, with most methods not in order, the newest."""
+    judged = {"fail": 0, "unknown": 1}.get(facts.outcome or "", 2)
+    sound = sum(mark.result == "pass" for mark in facts.authentication.values())
+    return judged, sound if facts.seen else 0, -facts.at
 
 
 def _differences(
