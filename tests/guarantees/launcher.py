@@ -15,6 +15,7 @@ import inspect
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -90,12 +91,15 @@ def _die_with_parent() -> None:
 
 
 def life(command: str, config: str) -> int:
-    """Arms the point, shortens the retry delays, and runs the agent."""
+    """Arms the point, shortens the retry delays, and runs the agent. SIGUSR1 blocks its loop for good."""
     from agent.cli import main as mailcanary
+    from alerts import outbox, pace
     from probes.canary import track
 
     _die_with_parent()
+    signal.signal(signal.SIGUSR1, lambda *_: time.sleep(3600.0))
     track.RETRY_DELAYS = (0.3,)
+    outbox.FIRST_RETRY, pace.FIRST_PAUSE = 0.3, 1.0
     point, _, turn = command.partition(":")
     if point != "-":
         arm(point, int(turn or 1))
