@@ -110,7 +110,7 @@ def _job(args: argparse.Namespace) -> Job:
     from probes.dns_client import system_nameservers
     from probes.errors import ConfigError
 
-    config = _config(getattr(args, "config", None))
+    config = _config(args)
     planned = config if config and config.blocklists else None
     zones = zones_of(planned, names=args.zone, keys=_keys(args.key), switched_off=args.zones)
     subjects = (*args.subjects, *_of_senders(args.sender, config))
@@ -140,12 +140,13 @@ def _of_senders(names: Sequence[str], config: Config | None) -> tuple[str, ...]:
     return tuple(subject for subject, owners in owned.items() if set(owners) & set(names))
 
 
-def _config(path: str | None) -> Config | None:
-    if path is None:
-        return None
-    from agent.config.load import load
+def _config(args: argparse.Namespace) -> Config | None:
+    """The config where one is named, or needed and there."""
+    from agent.commands.common import DEFAULT_CONFIG, load_config
 
-    return load(path)
+    if args.config or (args.sender and Path(DEFAULT_CONFIG).exists()):
+        return load_config(args)
+    return None
 
 
 def _keys(options: Iterable[str]) -> dict[str, str]:

@@ -107,7 +107,8 @@ def _config(args: argparse.Namespace) -> Config | None:
 
     from agent.commands.common import DEFAULT_CONFIG, load_config
 
-    needed = not (args.domains or args.domain)
+    named = any(_address(text) is None for text in args.sender)
+    needed = named or args.diff or not (args.domains or args.domain)
     if args.config or (needed and Path(DEFAULT_CONFIG).exists()):
         return load_config(args)
     return None
