@@ -16,6 +16,7 @@ import yaml
 from alerts.causes import ScopeKind
 from alerts.lifecycle import Alert, Member
 from alerts.muting import members_of
+from alerts.refusals import refusal
 from alerts.settings import AlertKind
 
 _SHOWN = 12
@@ -32,6 +33,10 @@ _DOES = {
     AlertKind.SLOW: "is slow",
     AlertKind.LISTED: "is on a blocklist",
     AlertKind.RECORD_DRIFT: "has a drifted DNS record",
+}
+_NONE = {
+    AlertKind.MISSING: "No mail arrives",
+    AlertKind.AUTHENTICATION: "No mail passes authentication",
 }
 _OWN = {
     AlertKind.SEED_UNREADABLE: "cannot read seed {name}",
@@ -101,7 +106,7 @@ def what(alert: Alert) -> str:
             return f"Mail through relay {name} {does} from {_count(alert.senders, 'sender')}"
         case ScopeKind.ALL:
             both = f"{_count(alert.senders, 'sender')} to {_count(alert.providers, 'provider')}"
-            return f"All mail {does}: {both}"
+            return f"{_NONE.get(alert.kind, f'All mail {does}')}: {both}"
         case ScopeKind.SENDER_PROVIDER:
             sender, _, provider = name.partition("/")
             return f"Mail from sender {sender} {does} at {provider} only"
@@ -110,9 +115,16 @@ def what(alert: Alert) -> str:
             return f"Mail from sender {sender} to seed {seed} {does}"
         case ScopeKind.SUBJECT:
             others = len({k.split(" ")[1] for k in alert.members if k.count(" ") >= 2} - {alert.scope.name})
-            return f"{name}{f' (and {others} more)' if others else ''} {does}"
+            return f"{name}{f' (and {others} more)' if others else ''} {_listed_at(alert) or does}"
         case _:
             return f"The agent {_OWN[alert.kind].format(name=_own_name(alert))}"
+
+
+def _listed_at(alert: Alert) -> str:
+    zones = sorted({clean(m.zone) for m in members_of(alert) if m.kind is AlertKind.LISTED and m.zone})
+    if alert.kind is not AlertKind.LISTED or not zones:
+        return ""
+    return f"is on the blocklist {zones[0]}" if len(zones) == 1 else f"is on {len(zones)} blocklists"
 
 
 def _count(number: int, word: str) -> str:
@@ -152,7 +164,7 @@ def sections(alert: Alert, pages: Pages, now: float) -> list[tuple[str, str]]:
         ("Since", f"{Pages.time(alert.started)} ({_duration(now - alert.started)})"),
         ("Evidence", _evidence(alert)),
         ("Likely cause", _cause(alert, told["cause"].format_map(fill))),
-        ("Next step", told["next"].format_map(fill)),
+        ("Next step", _next(alert, told["next"].format_map(fill))),
         ("Runbook", pages.runbook(alert.kind) or f"mailcanary alerts show '{alert.key}' --runbook"),
         ("Silence", f"mailcanary alerts silence --key '{alert.key}' --for 2h --comment 'why'"),
         ("Agent", pages.agent),
@@ -196,6 +208,8 @@ def _evidence(alert: Alert) -> str:
     members = list(alert.members.values()) or list(members_of(alert))
     replies = Counter(clean(m.reply) for m in members if m.reply and not m.reply.startswith("2"))
     lines = [f"{n} x SMTP reply {text}" for text, n in replies.most_common(3)]
+    said = refusal(alert)
+    lines += [f"which means: {said.text}"] if said else []
     accepted = next((m.reply for m in members if m.kind is AlertKind.MISSING and m.reply.startswith("2")), "")
     lines += [f"accepted before it was lost, for example: {clean(accepted)}"] if accepted else []
     texts = Counter(clean(m.text) for m in members if m.text)
@@ -209,9 +223,18 @@ def _evidence(alert: Alert) -> str:
 
 def _cause(alert: Alert, general: str) -> str:
     """Changes near the beginning first, with their time; then what the pattern says."""
-    lines = [f"{clean(c.text)}, seen {_relative(c.at, alert.started)}" for c in alert.causes[:5]]
-    lines += [f"and {len(alert.causes) - 5} more changes"] if len(alert.causes) > 5 else []
+    # What the alert is about is its evidence, and not its cause as well.
+    shown = {m.text for m in members_of(alert)} if alert.scope.kind is ScopeKind.SUBJECT else set()
+    causes = [c for c in alert.causes if c.text not in shown]
+    lines = [f"{clean(c.text)}, seen {_relative(c.at, alert.started)}" for c in causes[:5]]
+    lines += [f"and {len(causes) - 5} more changes"] if len(causes) > 5 else []
     return "\n".join([*lines, general])
+
+
+def _next(alert: Alert, general: str) -> str:
+    """What the refusals ask for, then what the pattern does."""
+    said = None if alert.own else refusal(alert)
+    return f"{said.next_step} {general}" if said else general
 
 
 def _relative(at: float, started: float) -> str:
@@ -242,7 +265,7 @@ def _names(alert: Alert) -> dict[str, str]:
         "provider": clean(example.provider) or "the provider",
         "route": clean(f"{example.sender or 'SENDER'}/{example.seed or 'SEED'}"),
         "subject": clean(alert.scope.name.partition("/")[2] or alert.scope.name),
-        "senders": ", ".join(sorted(senders)[:5]) or "unknown",
+        "senders": ", ".join(sorted(senders)[:5]) or "your senders",
     }
 
 

@@ -31,6 +31,7 @@ from alerts.settings import (
     WebhookSettings,
 )
 from alerts.texts import Pages
+from probes.canary.replies import meaning
 from probes.errors import ConfigError
 from probes.outcome import Severity
 
@@ -120,11 +121,11 @@ CAUSE = (
     "Other providers still accept it."
 )
 NEXT = (
-    "Read the enhanced code in the reply (the runbook lists them by provider) and repair what it names; "
-    "until then send less to gmail, not more."
+    f"{meaning('unauthenticated').next_step} Until what the reply above asks for is done, send less to gmail, "
+    "not more; `mailcanary why app/gmail-1` shows all tries with their replies."
 )
 SILENCE = f"mailcanary alerts silence --key '{KEY}' --for 2h --comment 'why'"
-EVIDENCE = f"2 x SMTP reply {REPLY}\n2 x rejected\nroutes: app/gmail-1, app/gmail-2"
+EVIDENCE = f"2 x SMTP reply {REPLY}\nwhich means: {meaning('unauthenticated').text}\n2 x rejected\nroutes: app/gmail-1, app/gmail-2"
 SECTIONS = {
     "What": f"{WHAT}. 2 failing routes now (2 rejected).",
     "Since": "2027-01-15 07:15 UTC (45 min)",
