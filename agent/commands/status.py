@@ -55,6 +55,7 @@ def show(status: Status) -> None:
     from rich.markup import escape
 
     from agent.commands.common import console
+    from agent.forms.cells import clean
     from agent.reports.status import sweep_line
 
     out = console()
@@ -68,12 +69,12 @@ def show(status: Status) -> None:
         by = f"acknowledged by {alert['acknowledged_by']}" if alert["acknowledged_by"] else ""
         state = "".join(f", {word}" for word in (by, alert["muted"]) if word)
         colour = "yellow" if alert["muted"] else "red"
-        words = escape(f"{alert['title']} (since {alert['since']}{state})")
+        words = escape(clean(f"{alert['title']} (since {alert['since']}{state})"))
         out.print(f"[{colour}]{alert['severity']}[/] {words}")
     for row in status.listings:
         out.print(f"[red]listed[/] {row['subject']} in {row['zone']} since {row['since']}")
     for name, text in status.faults.items():
-        out.print(f"[yellow]ours[/] {escape(name)}: {escape(text)}")
+        out.print(f"[yellow]ours[/] {escape(name)}: {escape(clean(text))}")
     if status.sweep is not None:
         out.print(escape(sweep_line(status.sweep)), style="dim")
     out.print(table(status))
@@ -83,6 +84,8 @@ def table(status: Status) -> Table:
     """The matrix: a row a sender, a column a seed."""
     from rich.table import Table
     from rich.text import Text
+
+    from agent.forms.cells import clean
 
     cells = {(route.sender, route.seed): route for route in status.routes}
     senders = list(dict.fromkeys(route.sender for route in status.routes))
@@ -104,6 +107,6 @@ def table(status: Status) -> Table:
                 reason = f"\n{route.reason}" if route.reason and route.reason != route.placement else ""
                 window = "\nin maintenance" if route.maintenance else ""
                 words = route.placement + latency + reason + window
-                line.append(Text(words, style=COLOURS[route.outcome.value]))
+                line.append(Text(clean(words), style=COLOURS[route.outcome.value]))
         found.add_row(*line)
     return found

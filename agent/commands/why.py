@@ -56,13 +56,14 @@ def _show(event: dict[str, Any]) -> None:
 
     from agent.commands.common import console
     from agent.commands.status import COLOURS
+    from agent.forms.cells import clean
     from probes.clock import rfc3339
 
     out = console()
     at = rfc3339(event["at"])
     if event["kind"] != "canary":
         text = event.get("title") or f"{event.get('subject')} {event.get('zone')}"
-        out.print(f"{at}  [bold]{event['kind']}[/] {escape(str(text))}")
+        out.print(f"{at}  [bold]{event['kind']}[/] {escape(clean(text))}")
         return
     canary = event["canary"]
     colour = COLOURS.get(canary["outcome"] or "", "dim")
@@ -70,9 +71,9 @@ def _show(event: dict[str, Any]) -> None:
     latency = f" after {canary['latency_seconds']:.2f} s" if canary["latency_seconds"] is not None else ""
     late = " (late)" if canary["late"] else ""
     reason = f" {canary['reason']}" if canary["reason"] and canary["reason"] != where else ""
-    out.print(f"{at}  [{colour}]{where}[/]{escape(reason)}{late}{latency}")
+    out.print(f"{at}  [{colour}]{where}[/]{escape(clean(reason))}{late}{latency}")
     verdicts = " ".join(f"{method}={result}" for method, result in canary["authentication"].items())
     if verdicts:
-        out.print(f"    {escape(verdicts)}")
+        out.print(f"    {escape(clean(verdicts))}")
     for item in canary["evidence"]:
-        out.print(f"    {escape(item['kind'])}: {escape(item['text'])}")
+        out.print(f"    {escape(item['kind'])}: {escape(clean(item['text']))}")

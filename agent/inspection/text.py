@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from agent.forms.cells import clean
 from probes.clock import rfc3339
 
 
 def render(facts: dict[str, Any]) -> str:
-    """Several lines, the most telling first."""
-    return "\n".join(_lines(facts)) + "\n"
+    """Several lines, the most telling first. Nothing in them moves a terminal's cursor."""
+    return "".join(f"{clean(line)}\n" for line in _lines(facts))
 
 
 def _lines(facts: dict[str, Any]) -> Iterator[str]:

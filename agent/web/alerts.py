@@ -14,6 +14,7 @@ from agent.config.models import Config
 from agent.reports import alerts as reports
 from agent.store import incidents, rows
 from agent.store.database import Database, Tx
+from agent.web.body import read_json
 from alerts.muting import Silence
 from alerts.settings import Match
 from probes.clock import Clock
@@ -77,9 +78,7 @@ class _Alerts:
 
     async def silence(self, request: web.Request) -> web.Response:
         try:
-            match, seconds, by, comment = _wanted(await request.json(), self._config())
-        except (json.JSONDecodeError, UnicodeDecodeError):
-            return _problem(400, "the body is not JSON")
+            match, seconds, by, comment = _wanted(await read_json(request), self._config())
         except DataError as error:
             return _problem(400, error.detail)
         now = self._clock.wall()

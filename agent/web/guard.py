@@ -40,7 +40,11 @@ def guard(token: str | None, hosts: frozenset[str]) -> Callable[..., Awaitable[w
         if refusal is not None:
             status, text = refusal
             raise _refuse(status, text)
-        response = await handler(request)
+        try:
+            response = await handler(request)
+        except web.HTTPException as error:
+            error.headers.update(SECURITY_HEADERS)
+            raise
         if not response.prepared:  # one that was streamed has set them itself
             response.headers.update(SECURITY_HEADERS)
         return response
@@ -49,11 +53,12 @@ def guard(token: str | None, hosts: frozenset[str]) -> Callable[..., Awaitable[w
 
 
 def _refusal(request: web.Request, token: str | None, hosts: frozenset[str]) -> tuple[int, str] | None:
-    if not host_allowed(request.host, hosts):
+    host = request.headers.get("Host", "")  # request.host would ask the DNS for a name of our own, and wait
+    if not host_allowed(host, hosts):
         return 421, "this agent does not go by that name; set agent.external_url"
     if request.method not in ("GET", "HEAD"):
         origin = request.headers.get("Origin")
-        if origin is not None and origin != f"{request.scheme}://{request.host}":
+        if origin is not None and origin != f"{request.scheme}://{host}":
             return 403, "requests from other origins are refused"
         if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
             return 403, "requests from other sites are refused"

@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from agent.config.fields import read_duration
 from agent.runner.rounds import Order
+from agent.web.body import read_json
 from agent.web.guard import SECURITY_HEADERS
 from alerts.pace import Pace
 from probes.clock import Clock
@@ -20,6 +21,8 @@ LONGEST_POLL = 60.0
 PER_MINUTE = 6.0
 """Rounds that may be started, after a burst of ten."""
 MOST_RUNNING = 20
+MOST_WAITING = 60
+"""Requests that may wait for rounds at the same time: each reads the store once a second."""
 LONGEST_DEADLINE = 86400.0
 KINDS = frozenset({"probe", "before", "after", "watch"})
 
@@ -65,13 +68,12 @@ class _Probes:
         self._rounds = rounds
         self._clock = clock
         self._pace = Pace(PER_MINUTE)
+        self._waiting = 0
 
     async def start(self, request: web.Request) -> web.Response:
         try:
-            body = await request.json() if request.can_read_body else {}
+            body = await read_json(request) if request.can_read_body else {}
             order = read_order(body, request.headers.get("Idempotency-Key"))
-        except (json.JSONDecodeError, UnicodeDecodeError):
-            return problem(400, "the body is not JSON")
         except DataError as error:
             return problem(400, error.detail)
         now = self._clock.monotonic()
@@ -91,7 +93,13 @@ class _Probes:
             seconds = min(float(request.query.get("wait", "0")), LONGEST_POLL)
         except ValueError:
             return problem(400, "wait is a number of seconds")
-        found = await self._rounds.wait(request.match_info["round"], max(0.0, seconds))
+        if self._waiting >= MOST_WAITING:
+            return _busy()
+        self._waiting += 1
+        try:
+            found = await self._rounds.wait(request.match_info["round"], max(0.0, seconds))
+        finally:
+            self._waiting -= 1
         return _json(found) if found is not None else problem(404, "there is no such round")
 
     async def cancel(self, request: web.Request) -> web.Response:
@@ -104,7 +112,15 @@ class _Probes:
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         """Server-sent events: `progress` each second, `done` at the end."""
-        round_id = request.match_info["round"]
+        if self._waiting >= MOST_WAITING:
+            return _busy()
+        self._waiting += 1
+        try:
+            return await self._stream(request, request.match_info["round"])
+        finally:
+            self._waiting -= 1
+
+    async def _stream(self, request: web.Request, round_id: str) -> web.StreamResponse:
         found = await self._rounds.wait(round_id, 0.0)
         if found is None:
             return problem(404, "there is no such round")
@@ -121,6 +137,10 @@ class _Probes:
         except ConnectionResetError:
             pass  # whoever listened has left
         return response
+
+
+def _busy() -> web.Response:
+    return problem(429, f"{MOST_WAITING} requests wait for rounds already", **{"Retry-After": "5"})
 
 
 def _event(name: str, data: object) -> bytes:

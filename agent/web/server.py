@@ -16,9 +16,10 @@ from agent.reports.status import read_status
 from agent.reports.why import read_why
 from agent.store.database import Database
 from agent.web import alerts, lookups, pages, probes
+from agent.web.body import read_json
 from agent.web.guard import SECURITY_HEADERS, guard
 from probes.clock import Clock
-from probes.errors import ConfigError, StoreError
+from probes.errors import ConfigError, DataError, StoreError
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BODY_LIMIT = 64 * 1024
@@ -146,9 +147,9 @@ class _Api:
 
     async def acknowledge(self, request: web.Request) -> web.Response:
         try:
-            body = await request.json()
+            body = await read_json(request)
             key, by = str(body["key"]), str(body.get("by", ""))[:64]
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (DataError, KeyError, TypeError, AttributeError):
             return _problem(400, "the body is a JSON object with key and by")
         if not await self._services.controls.acknowledge(key, by):
             return _problem(404, f"no alert {key} is open and not yet acknowledged")
