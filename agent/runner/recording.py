@@ -91,8 +91,11 @@ class Recording:
         """Looks at all records of a domain once, and remembers what it found."""
         look = await self._take(config, domain)
         changed = await self.services.database.write(lambda tx: self._remember(tx, config, look))
+        counters = self.services.metrics.record_changes
+        for key in look.seen:
+            counters.labels(domain, kind_of(*key))  # there from the start, so that increase() sees the first
         for event in changed:
-            self.services.metrics.record_changes.labels(domain, kind_of(event.name, event.rdtype)).inc()
+            counters.labels(domain, kind_of(event.name, event.rdtype)).inc()
             log.info("record", domain=domain, change=event.kind, name=event.name, type=event.rdtype)
         return look.result
 
@@ -170,7 +173,9 @@ class Recording:
 
     async def forget(self, config: Config) -> None:
         """Drops what is known of domains that left the config."""
-        await self.services.database.write(lambda tx: records.drop_states(tx.conn, domains_of(config)))
+        wanted = frozenset(domains_of(config))
+        self.services.metrics.record_changes.keep(lambda values: values[0] in wanted)
+        await self.services.database.write(lambda tx: records.drop_states(tx.conn, wanted))
 
 
 def _merged(named: Iterable[SendingHost], seen: Iterable[SendingHost]) -> list[SendingHost]:
@@ -214,12 +219,21 @@ def _drift_seen(look: Look, drift: Comparison) -> Iterable[RecordSeen]:
     """Every record that is not as it should be, and every one that is again."""
     for key, known in drift.known.items():
         if known.bad:
-            yield _record_seen(look, key, known, False)
+            stale = key[1] == "POLICY" and not _moved(drift, f"_mta-sts.{look.domain}")
+            yield _record_seen(look, key, known, False, _SAME_ID if stale else "")
     for key in drift.repaired:
         yield _record_seen(look, key, drift.known.get(key), True)
 
 
-def _record_seen(look: Look, key: Key, known: Known | None, ok: bool) -> RecordSeen:
+_SAME_ID = "changed, and the id= of its TXT record did not: senders go on with the old policy"
+
+
+def _moved(drift: Comparison, name: str) -> bool:
+    known = drift.known.get((name, "TXT"))
+    return known is not None and known.records != known.baseline
+
+
+def _record_seen(look: Look, key: Key, known: Known | None, ok: bool, reason: str = "") -> RecordSeen:
     name, rdtype = key
     gone = known is not None and not known.records
     kind = kind_of(name, rdtype)
@@ -229,7 +243,7 @@ def _record_seen(look: Look, key: Key, known: Known | None, ok: bool) -> RecordS
         ok=ok,
         at=look.at,
         severity=Severity.ERROR if kind in _WEIGHTY and gone else Severity.WARNING,
-        reason=_reason(known),
+        reason=reason or _reason(known),
         before=" | ".join(known.baseline) if known else "",
         after=" | ".join(known.records) if known else "",
         senders=look.senders,

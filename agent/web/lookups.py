@@ -7,6 +7,7 @@ announced changes of records: POST one before making it.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,11 +20,12 @@ from agent.records_means import survey_means
 from agent.records_plan import domains_of, hosts_of, owners, selectors_of
 from agent.store import records
 from agent.store.database import Database
+from agent.web.body import read_json
 from agent.web.probes import problem
 from probes.blocklists.judge import Reason
 from probes.clock import Clock, rfc3339
 from probes.dns_client import DnsResolver
-from probes.errors import ConfigError, Unavailable
+from probes.errors import ConfigError, DataError, StoreError, Unavailable
 from probes.outcome import Outcome, Result
 from probes.registry import PROBES, Means
 
@@ -75,11 +77,14 @@ class _Lookups:
         """None where it could not be done in time, or at all."""
         try:
             async with asyncio.timeout(limit), self._gate:
-                return await PROBES[module](target, self._means(config, module, target))
-        except (TimeoutError, ConfigError, Unavailable):
+                state = await self._database.read(lambda conn: records.get_state(conn, target))
+                seen = tuple(state.selectors) if state else ()
+                return await PROBES[module](target, self._means(config, module, target, seen))
+        except (TimeoutError, ConfigError, Unavailable, StoreError):
             return None
 
-    def _means(self, config: Config, module: str, target: str) -> Means:
+    def _means(self, config: Config, module: str, target: str, selectors: tuple[str, ...]) -> Means:
+        """selectors: of DKIM, that the agent has seen in use."""
         cache = 1000 if module == "records" else 0  # controls prove nothing of an answer from memory
         servers = list(config.resolver.nameservers) or None
         resolver = DnsResolver(servers, timeout=config.resolver.timeout, cache=cache, clock=self._clock)
@@ -98,7 +103,7 @@ class _Lookups:
             resolver,
             self._clock,
             fetcher=means.fetcher,
-            selectors={target: selectors_of(config, target)},
+            selectors={target: (*selectors_of(config, target), *selectors)},
             senders={target: hosts_of(config, target)},
             reach=means.reach,
             authorities=means.authorities,
@@ -107,8 +112,8 @@ class _Lookups:
     async def announce(self, request: web.Request) -> web.Response:
         """A change that is meant: {"name", "type", "value" (any, when left out), "seconds"}."""
         try:
-            item = _announced(await request.json(), self._clock.wall())
-        except (ValueError, KeyError, TypeError, AttributeError):
+            item = _announced(await read_json(request), self._clock.wall())
+        except (DataError, ArithmeticError, ValueError, KeyError, TypeError, AttributeError):
             return problem(
                 400, "the body is a JSON object with name, type, value and seconds (at most 90 days)"
             )
@@ -122,7 +127,7 @@ def _limit(request: web.Request) -> float:
         wanted = float(request.headers.get("X-Prometheus-Scrape-Timeout-Seconds", LONGEST)) - MARGIN
     except ValueError:
         wanted = LONGEST
-    return min(max(wanted, 0.1), LONGEST)
+    return min(max(wanted, 0.1), LONGEST) if math.isfinite(wanted) else LONGEST
 
 
 def _announced(body: Mapping[str, Any], now: float) -> dict[str, Any]:

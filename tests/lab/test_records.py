@@ -440,3 +440,21 @@ async def test_a_split_is_an_event_and_then_a_fault(lab: Lab, tmp_path: Path) ->
             assert f"record {DOMAIN} TXT _dmarc.{DOMAIN}" in alerts(app)
         assert await kinds() == ["agreed", "split"]
         assert f"record {DOMAIN} TXT _dmarc.{DOMAIN}" not in alerts(app)
+
+
+async def test_a_policy_that_changes_without_its_id(lab: Lab, tmp_path: Path) -> None:
+    section = {"domains": [DOMAIN], "from_senders": False, "allow_loopback": True}
+    section["ca_file"] = both(lab, tmp_path)
+    body = policy("smtp.sender.test", mode="testing")
+    async with lab_agent(lab, tmp_path / "agent", records=section) as agent:
+        app = agent.app
+        async with policy_host(lab, lambda: _response(body)):
+            await app.recording.look(app.services.config, DOMAIN)
+            assert alerts(app) == []
+            body = policy("smtp.sender.test")
+            await app.recording.look(app.services.config, DOMAIN)
+        assert alerts(app) == [f"record {DOMAIN} POLICY mta-sts.{DOMAIN}"]
+        timeline = app.services.database.read_now(lambda conn: store.events_since(conn, 0.0))
+        assert [(event["kind"], event["rdtype"], event["senders"]) for event in timeline] == [
+            ("change", "POLICY", ["direct"])
+        ]
