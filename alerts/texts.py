@@ -177,8 +177,9 @@ def sections(alert: Alert, pages: Pages, now: float) -> list[tuple[str, str]]:
 def resolved_sections(alert: Alert, pages: Pages) -> list[tuple[str, str]]:
     """The paragraphs of a resolve."""
     end = alert.resolved_at or alert.changed_at
+    worst = f" At its worst {alert.peak} failed at once." if alert.peak > 1 else ""
     parts = [
-        ("What", f"Over: {what(alert)}. At its worst {alert.peak} {_things(alert, alert.peak)} failed."),
+        ("What", f"Over: {what(alert)}.{worst}"),
         ("When", f"{Pages.time(alert.started)} to {Pages.time(end)} ({_duration(end - alert.started)})"),
         ("How it ended", alert.ended_by),
         ("Agent", pages.agent),

@@ -102,7 +102,7 @@ def slack(alert: Alert) -> list[Tree]:
     shown = sections(alert)
     shown["Silence"] = f"`{shown['Silence']}`"
     over = {
-        "What": f"Over: {WHAT}. At its worst 3 findings failed.",
+        "What": f"Over: {WHAT}. At its worst 3 failed at once.",
         "When": f"{since} to {end} (0 min)",
         "Likely cause": f"{LISTED}, seen {listed}; {BROKEN}, seen {broken}",
         "How it ended": "all good again",

@@ -121,11 +121,14 @@ CAUSE = (
     "Other providers still accept it."
 )
 NEXT = (
-    f"{meaning('unauthenticated').next_step} Until what the reply above asks for is done, send less to gmail, "
-    "not more; `mailcanary why app/gmail-1` shows all tries with their replies."
+    f"{meaning('unauthenticated').next_step} Until what the reply above asks for is done, send less to "
+    "gmail, not more; `mailcanary why app/gmail-1` shows all tries with their replies."
 )
 SILENCE = f"mailcanary alerts silence --key '{KEY}' --for 2h --comment 'why'"
-EVIDENCE = f"2 x SMTP reply {REPLY}\nwhich means: {meaning('unauthenticated').text}\n2 x rejected\nroutes: app/gmail-1, app/gmail-2"
+EVIDENCE = (
+    f"2 x SMTP reply {REPLY}\nwhich means: {meaning('unauthenticated').text}\n"
+    "2 x rejected\nroutes: app/gmail-1, app/gmail-2"
+)
 SECTIONS = {
     "What": f"{WHAT}. 2 failing routes now (2 rejected).",
     "Since": "2027-01-15 07:15 UTC (45 min)",
@@ -206,7 +209,7 @@ async def test_slack_trigger_and_resolve(server: Server, http: AiohttpPoster) ->
     body = [section(name, text) for name, text in shown.items()]
     assert first == frame(f"[FIRING error] {TITLE}", body, ":rotating_light:", "2027-01-15 08:00 UTC")
     over = [
-        section("What", f"Over: {WHAT}. At its worst 2 routes failed."),
+        section("What", f"Over: {WHAT}. At its worst 2 failed at once."),
         section("When", "2027-01-15 07:15 UTC to 2027-01-15 08:15 UTC (1 h 0 min)"),
         section("Likely cause", "192.0.2.1 listed at zen.example, seen 2027-01-15 07:00 UTC"),
         section("How it ended", "all good again"),
