@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as Xml
 
 import pytest
@@ -18,6 +21,25 @@ from tests.lab.world.lab import Lab
 
 pytestmark = pytest.mark.lab
 ROUTE = ("--sender", "app", "--seed", "a")
+
+
+def wait_for_canaries(store: Path, number: int) -> None:
+    """Returns once so many canaries of rounds are under way."""
+    end = time.monotonic() + 40
+    while time.monotonic() < end:
+        time.sleep(0.2)
+        with suppress(sqlite3.Error), closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as reader:
+            if reader.execute("select count(*) from canaries where round <> ''").fetchone()[0] >= number:
+                return
+    raise AssertionError("the round did not begin")
+
+
+def stored_once(lab: Lab, report: dict[str, Any]) -> None:
+    """The servers' own log, written in its own time, has each canary once."""
+    for canary in report["canaries"]:
+        assert lab.log.wait(canary["message_id"], "stored", timeout=30), canary["seed"]
+        stored = [s for s in lab.delivery_log(canary["message_id"]) if s.stage == "stored"]
+        assert len(stored) == 1, canary["seed"]
 
 
 def test_a_change_that_breaks_dkim(lab: Lab, tmp_path: Path) -> None:
@@ -64,7 +86,7 @@ def test_killed_in_the_middle_and_run_again(lab: Lab, tmp_path: Path) -> None:
     lab.postfix("a").hold()
     command = [sys.executable, "-m", "agent", "--config", str(config), *arguments]
     first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    time.sleep(4)
+    wait_for_canaries(tmp_path / "mailcanary.db", 2)
     assert first.poll() is None
     first.send_signal(signal.SIGKILL)
     first.wait()
@@ -77,10 +99,7 @@ def test_killed_in_the_middle_and_run_again(lab: Lab, tmp_path: Path) -> None:
     assert {c["duplicates"] for c in report["canaries"]} == {0}
     (change,) = [json.loads(line) for line in run(config, "change", "list", "--json").stdout.splitlines()]
     assert (change["state"], change["before_round"]) == ("open", report["id"])
-    time.sleep(1.0)  # the servers' own log is the witness, and is written in its own time
-    for canary in report["canaries"]:
-        stored = [s for s in lab.delivery_log(canary["message_id"]) if s.stage == "stored"]
-        assert len(stored) == 1, (canary["seed"], lab.delivery_log(canary["message_id"]))
+    stored_once(lab, report)
 
 
 def test_the_same_key_is_the_same_round(lab: Lab, tmp_path: Path) -> None:
@@ -125,3 +144,41 @@ def test_a_dry_run_sends_nothing(lab: Lab, tmp_path: Path) -> None:
     assert "sender bulk" not in done.stdout
     assert "nothing was sent" in done.stdout
     assert not (tmp_path / "mailcanary.db").exists()
+
+
+def test_the_agent_killed_under_a_probe_goes_on_with_it(lab: Lab, tmp_path: Path) -> None:
+    config, _ = write_config(lab, tmp_path, deadline="60s")
+    command = [sys.executable, "-m", "agent", "--config", str(config)]
+    lab.postfix("a").hold()
+    with daemon(config) as first:
+        probe = subprocess.Popen(
+            [*command, "probe", "--sender", "app", "--count", "6", "--json"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        wait_for_canaries(tmp_path / "mailcanary.db", 4)
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+    (tmp_path / "agent.log").unlink()
+    with daemon(config):
+        lab.postfix("a").release()
+        out, errors = probe.communicate(timeout=90)
+        assert probe.returncode == 0, out + errors
+    report = json.loads(out)
+    by_seed = {seed: [c for c in report["canaries"] if c["seed"] == seed] for seed in ("a", "b")}
+    assert {seed: len(found) for seed, found in by_seed.items()} == {"a": 6, "b": 6}
+    assert {c["duplicates"] for c in report["canaries"]} == {0}
+    stored_once(lab, report)
+
+
+def test_a_burst_keeps_the_providers_pace(lab: Lab, tmp_path: Path) -> None:
+    limits = {"per_seed_per_day": 5000, "per_provider_per_minute": 60, "in_flight": 32}
+    config, _ = write_config(lab, tmp_path, deadline="60s", limits=limits)
+    done = run(config, "probe", "--sender", "app", "--seed", "a", "--count", "14", "--json", timeout=120)
+    assert done.returncode == 0, done.stderr
+    sent = sorted(c["created_at"] for c in json.loads(done.stdout)["canaries"])
+    assert len(sent) == 14
+    seconds = [int(at[14:16]) * 60 + float(at[17:23]) for at in sent]
+    for later in range(11, 14):  # a burst of ten is free, then one a second
+        assert (seconds[later] - seconds[later - 1]) % 3600 >= 0.9
