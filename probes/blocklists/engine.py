@@ -18,13 +18,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import dns.asyncquery
-import dns.exception
-import dns.message
-
+from probes.blocklists.pace import Bucket
+from probes.blocklists.slow import over_tcp, thorough
 from probes.blocklists.wire import HEADER, fast_answer, is_clean, name_of
 from probes.dns import DnsAnswer, DnsStatus
-from probes.dns_client import Nameserver, read_response
+from probes.dns_client import Nameserver
 
 TICK = 0.02  # seconds between looks at silence and pace
 MIN_RTO, MAX_RTO = 0.1, 1.0  # seconds of silence after which a question is sent again
@@ -56,24 +54,6 @@ _Entry = tuple[bytes, bytes, int, Lane, int, DnsStatus, float]
 
 
 @dataclass(slots=True)
-class _Bucket:
-    """Tokens for a pace: `rate` a second, at most a tenth of a second's worth at once."""
-
-    rate: float
-    tokens: float = 1.0
-    at: float = 0.0
-
-    def take(self, wanted: int, now: float) -> int:
-        """How many of `wanted` may go now."""
-        full = max(1.0, self.rate / 10)
-        self.tokens = min(full, self.tokens + (now - self.at) * self.rate) if self.at else 1.0
-        self.at = now
-        granted = min(wanted, int(self.tokens))
-        self.tokens -= granted
-        return granted
-
-
-@dataclass(slots=True)
 class Engine:
     """Asks the questions of many lanes through one nameserver. One `run` at a time.
 
@@ -98,7 +78,7 @@ class Engine:
     _order: itertools.count[int] = field(default_factory=itertools.count, repr=False)
     _lanes: deque[Lane] = field(default_factory=deque, repr=False)
     _current: tuple[Lane, int] | None = field(default=None, repr=False)
-    _buckets: dict[int, _Bucket] = field(default_factory=dict, repr=False)
+    _buckets: dict[int, Bucket] = field(default_factory=dict, repr=False)
     _clean: set[bytes] = field(default_factory=set, repr=False)
     _tcp: set[asyncio.Task[None]] = field(default_factory=set, repr=False)
     _done: asyncio.Future[None] | None = field(default=None, repr=False)
@@ -113,9 +93,9 @@ class Engine:
         self._loop = asyncio.get_running_loop()
         self._until = self._loop.time() + seconds
         self._lanes = deque(lane for lane in lanes if lane.next < lane.end)
-        self._buckets = {id(lane): _Bucket(lane.rate) for lane in lanes if lane.rate}
+        self._buckets = {id(lane): Bucket(lane.rate) for lane in lanes if lane.rate}
         if self.pace is not None:
-            self._buckets[0] = _Bucket(self.pace)
+            self._buckets[0] = Bucket(self.pace)
         self._done = self._loop.create_future()
         self._current = None
         self._window = float(self.in_flight)
@@ -225,10 +205,15 @@ class Engine:
     # receiving
 
     def _readable(self) -> None:
+        self._read(BURST)
+        self._fill(self._loop.time())
+
+    def _read(self, most: int) -> None:
+        """Takes in what has arrived, up to so many datagrams."""
         receive, pending, clean, give = self._socket.recv, self._pending, self._clean, self._free.append
         sample = self._sample[0]
         try:
-            for _ in range(BURST):
+            for _ in range(most):
                 data = receive(4096)
                 key = data[:2]
                 entry = pending.get(key)
@@ -247,7 +232,6 @@ class Engine:
             pass
         except OSError:  # port unreachable: silence will tell
             pass
-        self._fill(self._loop.time())
 
     def _stray(self, entry: _Entry | None, data: bytes) -> None:
         """An answer to nobody's question; one that differs in letter case only is taken."""
@@ -273,7 +257,7 @@ class Engine:
             self._tcp.add(task)
             task.add_done_callback(self._tcp.discard)
             return
-        answer = fast_answer(data, question) or self._thorough(data, question)
+        answer = fast_answer(data, question) or thorough(data, question, self.server)
         if answer.status.conclusive:
             self._settle(key)
             lane.answered(index, answer)
@@ -294,26 +278,9 @@ class Engine:
         del self._pending[key]
         self._free.append(key)
 
-    def _thorough(self, data: bytes, question: bytes) -> DnsAnswer:
-        name = name_of(question)
-        try:
-            return read_response(dns.message.from_wire(data), name, "A", str(self.server))
-        except (dns.exception.DNSException, ValueError) as error:
-            return DnsAnswer(name, "A", DnsStatus.ERROR, detail=f"{type(error).__name__}: {error}")
-
     async def _over_tcp(self, entry: _Entry) -> None:
         _, question, index, lane, _, _, _ = entry
-        name = name_of(question)
-        try:
-            query = dns.message.make_query(name, "A")
-            response = await dns.asyncquery.tcp(
-                query, self.server.host, timeout=self.timeout, port=self.server.port
-            )
-            answer = read_response(response, name, "A", str(self.server))
-        except (dns.exception.Timeout, TimeoutError):
-            answer = DnsAnswer(name, "A", DnsStatus.TIMEOUT)
-        except (dns.exception.DNSException, OSError, EOFError, ValueError) as error:
-            answer = DnsAnswer(name, "A", DnsStatus.ERROR, detail=f"{type(error).__name__}: {error}")
+        answer = await over_tcp(question, self.server, self.timeout)
         if answer.status in (DnsStatus.NXDOMAIN, DnsStatus.NODATA):
             lane.state[index] = CLEAN
         else:
@@ -335,6 +302,8 @@ class Engine:
         now = self._loop.time()
         self._put_away(now + self._rto())
         self._window = min(float(self.in_flight), self._window + 1)
+        if self._waiting and self._waiting[0][0] <= now:
+            self._read(len(self._pending))  # on a busy machine the answers lie unread: that is no silence
         while self._waiting and self._waiting[0][0] <= now:
             self._overdue(heapq.heappop(self._waiting)[2], now)
         self._fill(now)

@@ -1,20 +1,16 @@
-"""What asks, and what answers, in the blocklist benchmark: each in a process of its own."""
+"""What asks in the blocklist benchmark: each in a process of its own."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import json
-import random
 import resource
-import socket
 import sys
 import time
-from collections import deque
 from contextlib import suppress
 from pathlib import Path
 
-RCVBUFFORCE = 33  # SO_RCVBUFFORCE, which Python does not name
 LISTED = {(1, 7), *((3, last) for last in range(64))}  # 10.0.x.y, as in the server's data
 
 
@@ -132,49 +128,6 @@ def memory(pairs: int, zones: int) -> dict[str, float]:
     return {"rss": asyncio.run(build())}
 
 
-def serve(delay: float, loss: float, servfail: float) -> None:
-    """Answers like the list server, but late, and now and then not at all or SERVFAIL."""
-    server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    server.setsockopt(socket.SOL_SOCKET, RCVBUFFORCE, 8 * 1024 * 1024)
-    server.bind(("127.0.0.1", 53))
-    print("ready", flush=True)
-    waiting: deque[tuple[float, bytes, object]] = deque()
-    rng = random.Random(1)
-    listed = {
-        b"".join(b"%c%s" % (len(t), t) for t in (str(last).encode(), str(third).encode(), b"0", b"10"))
-        for third, last in LISTED
-    } | {b"\x012\x010\x010\x03127"}
-    record = b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x01\x2c\x00\x04\x7f\x00\x00\x02"
-    while True:
-        now = time.perf_counter()
-        while waiting and waiting[0][0] <= now:
-            _, data, peer = waiting.popleft()
-            server.sendto(data, peer)  # type: ignore[arg-type]
-        server.settimeout(None if not waiting else max(0.0001, waiting[0][0] - now))
-        try:
-            data, peer = server.recvfrom(512)
-        except (TimeoutError, BlockingIOError):
-            continue
-        chance = rng.random() if loss or servfail else 1.0
-        if chance < loss:
-            continue
-        at = data.find(b"\x02z", 12) if data.find(b"\x02z", 12) > 0 else data.find(b"\x03z", 12)
-        if chance < loss + servfail:
-            answer = data[:2] + b"\x81\x82\x00\x01\x00\x00\x00\x00\x00\x00" + data[12:]
-        elif data[12:at] in listed:
-            answer = data[:2] + b"\x81\x80\x00\x01\x00\x01\x00\x00\x00\x00" + _question(data) + record
-        else:
-            answer = data[:2] + b"\x81\x83\x00\x01\x00\x00\x00\x00\x00\x00" + _question(data)
-        if delay:
-            waiting.append((now + delay, answer, peer))
-        else:
-            server.sendto(answer, peer)
-
-
-def _question(data: bytes) -> bytes:
-    return data[12 : data.index(b"\x00", 12) + 5]  # without the EDNS record that may follow
-
-
 async def wait() -> dict[str, float]:
     """Returns when the server answers."""
     from probes.dns_client import DnsResolver
@@ -189,10 +142,8 @@ async def wait() -> dict[str, float]:
 
 if __name__ == "__main__":
     who, *words = sys.argv[1:]
-    numbers = [int(word) for word in words] if who != "serve" else []
-    if who == "serve":
-        serve(*(float(word) for word in words))
-    elif who in ("sweep", "dnspython", "wait"):
+    numbers = [int(word) for word in words]
+    if who in ("sweep", "dnspython", "wait"):
         print(json.dumps(asyncio.run(globals()[who](*numbers))))
     else:
         print(json.dumps(globals()[who](*numbers)))
