@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 import structlog
@@ -21,6 +22,8 @@ log = structlog.get_logger("bounces")
 
 NO_FAILURE = frozenset({"delayed", "delivered", "relayed", "expanded"})
 """Actions of a DSN that end nothing (RFC 3464 section 2.3.3)."""
+NO_BOUNCES = frozenset({"auto-reply", "feedback"})
+"""Kinds that say the opposite of a bounce: a person's mailbox answered, or a person complained."""
 
 
 @dataclass
@@ -36,8 +39,9 @@ class BounceOwner:
 
     async def on_message(self, message: SeenMessage) -> None:
         """Any message of the mailbox: only a bounce of one of our canaries counts."""
-        bounce = read_bounce(message.whole)
-        if bounce is None:
+        # Anybody may write here: the slowest message must not hold up the loop.
+        bounce = await asyncio.to_thread(read_bounce, message.whole)
+        if bounce is None or bounce.kind in NO_BOUNCES:
             return
         seen = Moment(message.seen_wall, message.seen_monotonic, self.services.clock.boot)
         change = await self.services.database.write(lambda tx: self._record(tx, bounce, message, seen))

@@ -41,7 +41,7 @@ class Part(NamedTuple):
         """The body as text with LF line ends; of HTML the words alone."""
         try:
             text = self.body.decode(self.charset, "replace")
-        except LookupError:
+        except (LookupError, ValueError):  # idna and undefined refuse what they are given
             text = self.body.decode("latin-1")
         text = text.replace("\r\n", "\n")
         return strip_html(text) if self.type == "text/html" else text

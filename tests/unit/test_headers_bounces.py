@@ -105,3 +105,12 @@ def test_an_automatic_reply_is_no_refusal() -> None:
 )
 def test_ordinary_mail_is_no_bounce(raw: bytes) -> None:
     assert read_bounce(raw) is None
+
+
+@pytest.mark.parametrize("charset", ["idna", "undefined", "punycode", "hex", "no-such-charset"])
+def test_no_charset_makes_a_bounce_unreadable(charset: str) -> None:
+    message = (
+        "From: MAILER-DAEMON@mx.example\r\nSubject: failure notice\r\n"
+        f"Content-Type: text/plain; charset={charset}\r\n\r\n<a@b.example>: unknown \x80\r\n"
+    ).encode("latin-1")
+    assert read_bounce(message) is not None
