@@ -10,6 +10,7 @@ then the lab's folder is removed.
 """
 
 import ctypes
+import errno
 import os
 import select
 import shutil
@@ -41,6 +42,22 @@ def bind(source: str, target: str) -> None:
     mount(source, target, "none", MS_BIND)
 
 
+def private_root(root: Path) -> None:
+    """What is mounted from here on is seen by nobody else."""
+    try:
+        mount("none", "/", "none", MS_REC | MS_PRIVATE)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        # In a chroot / need not be a mount point: the same tree, mounted once more, is one.
+        again = root / "root"
+        again.mkdir()
+        mount("/", str(again), "none", MS_BIND | MS_REC)
+        mount("none", str(again), "none", MS_REC | MS_PRIVATE)
+        os.chroot(again)
+        os.chdir("/")
+
+
 def private_etc(root: Path) -> None:
     """Own resolver, hosts and name service switch; /etc and /var read-only, so that nothing is ever left
     there."""
@@ -70,7 +87,7 @@ def become_init(root: Path) -> NoReturn:
     """Process 1 of the new PID namespace."""
     # Only here, so that the keeper, who removes the folder, stays outside of our mounts.
     call("unshare", CLONE_NEWNS)
-    mount("none", "/", "none", MS_REC | MS_PRIVATE)
+    private_root(root)
     mount("proc", "/proc", "proc", 0)
     private_etc(root)
     private_dev(root)
