@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MAX_TEMPLATE = 1_000_000
 """Characters of a template that are searched for links."""
 
-_LINK = re.compile(r"https?://([a-z0-9](?:[a-z0-9.-]{0,252}[a-z0-9])?)(?=[/:?#\"'<>\s)\]]|$)", re.IGNORECASE)
+_LINK = re.compile(r"https?://([a-z0-9](?:[a-z0-9.-]{0,252}[a-z0-9])?)(?!\.?[\w{-])", re.IGNORECASE)
 _VOCABULARY = frozenset({"www.w3.org", "schema.org", "schemas.microsoft.com"})
 """Hosts that HTML names without linking to them."""
 
