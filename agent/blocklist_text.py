@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 
+from agent.forms.cells import clean
 from probes.blocklists.catalogue import Zone
 from probes.blocklists.check import Listing
 from probes.blocklists.health import ZoneHealth
@@ -49,9 +50,9 @@ def listing_table(found: Sequence[Listing]) -> Iterable[str]:
     yield from _columns(("SUBJECT", "ZONE", "VERDICT", "WHY"), cells)
     for item in rows:
         if item.listed:
-            yield f"\n{item.subject} in {item.zone} ({item.severity}): {item.txt or item.meaning}"
+            yield clean(f"\n{item.subject} in {item.zone} ({item.severity}): {item.txt or item.meaning}")
             if item.delist_url:
-                yield f"  delisting: {item.delist_url}"
+                yield clean(f"  delisting: {item.delist_url}")
     counts = {word: sum(item.listed is value for item in found) for value, word in _WORDS.items()}
     yield "\n" + ", ".join(f"{count} {word}" for word, count in counts.items())
 

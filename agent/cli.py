@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from agent import __version__
+from agent.forms.cells import clean
 from probes.errors import ConfigError, MailcanaryError
 
 COMMANDS = (
@@ -50,7 +51,7 @@ first steps:
   mailcanary --config mail.yaml run     the agent; metrics and pages on http://127.0.0.1:9465
 
 exit codes: 0 pass, 1 fail, 2 usage or config, 3 could not tell
-The config file is --config, else $MAILCANARY_CONFIG, else ./mailcanary.yaml.
+The config file is --config (before the command or after it), else $MAILCANARY_CONFIG, else ./mailcanary.yaml.
 """
 
 
@@ -84,7 +85,17 @@ def _add(commands: argparse._SubParsersAction[argparse.ArgumentParser], module: 
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.configure(sub)
+    _config_too(sub)
     sub.set_defaults(run=module.run)
+
+
+def _config_too(parser: argparse.ArgumentParser) -> None:
+    """--config is understood after the command and its action as well, where people write it."""
+    parser.add_argument("--config", "-c", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for sub in action.choices.values():
+                _config_too(sub)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -97,10 +108,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(args.run(args))
     except ConfigError as error:
-        print(f"mailcanary: {error}", file=sys.stderr)
+        print(clean(f"mailcanary: {error}"), file=sys.stderr)  # it may hold a server's words
         return 2
     except MailcanaryError as error:
-        print(f"mailcanary: {error}", file=sys.stderr)
+        print(clean(f"mailcanary: {error}"), file=sys.stderr)  # it may hold a server's words
         return 3
     except BrokenPipeError:
         # Whoever read our output has had enough, as `head` does.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from agent.config.mail import Mailbox, Sender
 from agent.config.models import Config
+from agent.forms.cells import clean
 from agent.runner.mailboxes import BOUNCES, access_of, folders_of, preset_of
 from agent.runner.means import Means, open_means
 from agent.runner.origins import way_of
@@ -38,8 +39,8 @@ class Finding:
 def live(config: Config) -> int:
     """Prints a line for each thing looked at; returns the exit code."""
     findings = asyncio.run(look(config))
-    for finding in findings:
-        sys.stdout.write(f"{finding.outcome.value:8} {finding.what:28} {finding.text}\n")
+    for finding in findings:  # servers' own words are in the texts
+        sys.stdout.write(clean(f"{finding.outcome.value:8} {finding.what:28} {finding.text}") + "\n")
     return combine(finding.outcome for finding in findings).exit_code
 
 

@@ -122,11 +122,12 @@ def _list(_config: Config, database: Database, args: argparse.Namespace) -> int:
 
 def _state(body: Mapping[str, Any]) -> str:
     """Who has it, and why nobody is told."""
+    from agent.forms.cells import clean
     from agent.reports.alerts import mute_text
 
     by = body.get("acked_by")
     words = [f"acknowledged by {by}" if by else "", mute_text(body.get("muted", ""))]
-    return "".join(f", {word}" for word in words if word)
+    return clean("".join(f", {word}" for word in words if word))
 
 
 def _show(config: Config, database: Database, args: argparse.Namespace) -> int:
@@ -213,6 +214,7 @@ def _silences(_config: Config, database: Database, args: argparse.Namespace) -> 
     import time
 
     from agent.commands.common import print_json
+    from agent.forms.cells import clean
     from agent.reports.alerts import match_json, silence_json
     from agent.store import incidents
     from probes.clock import rfc3339
@@ -223,8 +225,8 @@ def _silences(_config: Config, database: Database, args: argparse.Namespace) -> 
             print_json(silence_json(silence))
             continue
         covers = "; ".join(f"{name} {', '.join(words)}" for name, words in match_json(silence.match).items())
-        print(f"{silence.id:>4} until {rfc3339(silence.ends)}  {covers}")
-        print(f"     by {silence.author}: {silence.comment or 'no comment'}")
+        print(clean(f"{silence.id:>4} until {rfc3339(silence.ends)}  {covers}"))
+        print(clean(f"     by {silence.author}: {silence.comment or 'no comment'}"))
     return 0
 
 

@@ -73,7 +73,7 @@ class BounceOwner:
             if found is not None:
                 return found
         if bounce.message_id:
-            return canaries.by_message_id(tx.conn, bounce.message_id)
+            return canaries.by_message_id(tx.conn, f"<{bounce.message_id}>")
         return None
 
     async def on_scan(self, report: ScanReport) -> None:

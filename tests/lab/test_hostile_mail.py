@@ -62,3 +62,14 @@ async def test_strangers_in_the_bounces_mailbox(lab: Lab, tmp_path: Path) -> Non
         assert told.placement.value == "bounced"
         assert "\x1b" not in str(told)
         assert "<script" not in str(told.evidence)
+
+
+async def test_a_report_that_returns_no_more_than_the_message_id(lab: Lab, tmp_path: Path) -> None:
+    async with lab_agent(lab, tmp_path, deadline="90s") as agent:
+        lab.policy("a").rule(agent.users["a"].address, "DISCARD")
+        canary = await agent.send("app", "a")
+        report = FAILURE.replace("X-Mailcanary-Token: {token}", f"Message-ID: {canary.message_id}")
+        lab.imap("relay").deliver("bounce@sender.test", "INBOX", report.encode())
+        told = await agent.settled(canary, 30.0)
+        assert told.placement is not None
+        assert told.placement.value == "bounced"
