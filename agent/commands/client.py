@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING, Any
 
-from probes.errors import HttpUnavailable, StoreError
+from probes.errors import ConfigError, HttpUnavailable, MailcanaryError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +20,7 @@ TIMEOUT = 75.0
 def call(config: Config, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
     """One request to the agent that works on the config's store.
 
-    Raises StoreError where none runs, HttpUnavailable where it does not answer as it should.
+    Raises StoreError where none runs, and what `request` raises.
     """
     import time
 
@@ -45,7 +46,8 @@ async def request(
 ) -> dict[str, Any]:
     """One JSON request; more: further headers.
 
-    Raises HttpUnavailable with the agent's own words where it refuses (and the fact `status`).
+    Raises ConfigError with the agent's own words where what was asked for is wrong or not there, and
+    HttpUnavailable where it refuses otherwise (with the fact `status`) or does not answer.
     """
     import aiohttp
 
@@ -57,9 +59,19 @@ async def request(
             session.request(method, url, json=body, allow_redirects=False) as response,
         ):
             if response.status >= 400:
-                said = (await response.text())[:300].strip()
-                raise HttpUnavailable(f"{url}: {response.status} {said}", status=response.status)
+                raise _refusal(url, response.status, await response.text())
             answer: dict[str, Any] = await response.json()
             return answer
     except (aiohttp.ClientError, TimeoutError) as error:
         raise HttpUnavailable(f"{url}: {error or type(error).__name__}") from None
+
+
+def _refusal(url: str, status: int, said: str) -> MailcanaryError:
+    """A problem that the agent tells of is a mistake of the asker, all else is not."""
+    try:
+        detail = str(json.loads(said)["detail"])
+    except (ValueError, KeyError, TypeError):
+        return HttpUnavailable(f"{url}: {status} {said[:300].strip()}", status=status)
+    if status in (400, 404):
+        return ConfigError(detail, status=status)
+    return HttpUnavailable(f"{url}: {status} {detail}", status=status)

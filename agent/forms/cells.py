@@ -80,7 +80,8 @@ def headline(report: Mapping[str, Any]) -> str:
     if report["cancelled"]:
         return "cancelled: no verdict"
     outcome = report["outcome"] or "unknown"
-    causes = ", ".join(report["causes"])
+    held = ", ".join(sorted(set(report["held"].values())))
+    causes = ", ".join(f"not sent: {held}" if cause == "held" else cause for cause in report["causes"])
     said = {"pass": "no", "fail": f"yes: {causes}", "unknown": f"could not tell: {causes}"}[outcome]
     beside = f" (compared with {report['baseline']})" if report.get("baseline") else ""
     return f"{outcome}: did we break mail? {said.strip(': ')}{beside}"

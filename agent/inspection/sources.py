@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from probes.headers.scan import scan
+
 MAX_OCTETS = 64 * 1024 * 1024
 
 _MBOX_LINE = re.compile(rb"^From \S+ .*\d{4}.*\r?\n(?=[!-9;-~]+:|>From )", re.MULTILINE)
@@ -59,7 +61,10 @@ def _split(name: str, octets: bytes) -> Iterator[Source]:
         return
     starts = [found.start() for found in _MBOX_LINE.finditer(octets)] if octets[:5] == b"From " else []
     if len(starts) < 2:
-        yield Source(name, octets)
+        if scan(octets).fields:
+            yield Source(name, octets)
+        else:
+            yield Source(name, b"", "it is no mail message: it has no header field")
         return
     for number, start in enumerate(starts):
         end = starts[number + 1] if number + 1 < len(starts) else len(octets)

@@ -81,10 +81,13 @@ def backup(url: str, target: Path) -> int:
         raise StoreError(f"there is no store at {source.database}")
     if target.exists():
         raise StoreError(f"{target} exists already; backups are never overwritten")
-    target.touch(mode=0o600)
-    with (
-        closing(sqlite3.connect(source.database, timeout=15)) as live,
-        closing(sqlite3.connect(target)) as copy,
-    ):
-        live.backup(copy)
-    return target.stat().st_size
+    try:
+        target.touch(mode=0o600)
+        with (
+            closing(sqlite3.connect(source.database, timeout=15)) as live,
+            closing(sqlite3.connect(target)) as copy,
+        ):
+            live.backup(copy)
+        return target.stat().st_size
+    except (OSError, sqlite3.Error) as error:
+        raise StoreError(f"no backup to {target}: {getattr(error, 'strerror', None) or error}") from error
