@@ -162,12 +162,15 @@ def _history(_config: Config, database: Database, args: argparse.Namespace) -> i
     from agent.store import incidents
     from probes.clock import rfc3339
 
-    for row in database.read_now(lambda conn: incidents.history(conn, args.key)):
+    found = list(database.read_now(lambda conn: incidents.history(conn, args.key)))
+    for row in found:
         if args.format == "json":
             print_json(transition_json(row))
         else:
             note = f" ({row['body']['note']})" if row["body"].get("note") else ""
             print(f"{rfc3339(row['at'])}  {row['kind']:12} {row['severity']:8} {row['title']}{note}")
+    if not found and args.format == "text":
+        print("nothing has fired")
     return 0
 
 
@@ -183,6 +186,8 @@ def _silence(config: Config, database: Database, args: argparse.Namespace) -> in
     from probes.errors import ConfigError, DataError
 
     try:
+        if not any(getattr(args, name) for name in MATCHERS):
+            raise ConfigError(f"name what to silence: --{', --'.join(MATCHERS)}; --key '*' is all")
         seconds = read_duration(args.duration)
         match = read_match({f"{name}s": getattr(args, name) for name in MATCHERS}, config)
     except PydanticCustomError as error:
@@ -220,13 +225,16 @@ def _silences(_config: Config, database: Database, args: argparse.Namespace) -> 
     from probes.clock import rfc3339
 
     now = time.time()
-    for silence in database.read_now(lambda conn: incidents.active_silences(conn, now)):
+    found = list(database.read_now(lambda conn: incidents.active_silences(conn, now)))
+    for silence in found:
         if args.format == "json":
             print_json(silence_json(silence))
             continue
         covers = "; ".join(f"{name} {', '.join(words)}" for name, words in match_json(silence.match).items())
         print(clean(f"{silence.id:>4} until {rfc3339(silence.ends)}  {covers}"))
         print(clean(f"     by {silence.author}: {silence.comment or 'no comment'}"))
+    if not found and args.format == "text":
+        print("no silence is in force")
     return 0
 
 
@@ -240,10 +248,10 @@ def _test(config: Config, receiver: str) -> int:
     from alerts.notifiers.factory import make_notifier
     from probes.errors import ConfigError
 
-    settings = alert_settings(config).receivers.get(receiver)
-    if settings is None:
+    if receiver not in config.alerts.receivers:
         known = ", ".join(config.alerts.receivers) or "none"
         raise ConfigError(f"there is no receiver {receiver!r}; there are: {known}")
+    settings = alert_settings(config).receivers[receiver]
 
     async def send() -> int:
         async with AiohttpPoster() as poster:
