@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from agent.runner.reading import MOST_HEADERS
+from agent.store import canaries
 from probes.canary.state import State
 from probes.canary.token import mint
 from tests.lab.agents import lab_agent
@@ -73,3 +75,14 @@ async def test_a_report_that_returns_no_more_than_the_message_id(lab: Lab, tmp_p
         told = await agent.settled(canary, 30.0)
         assert told.placement is not None
         assert told.placement.value == "bounced"
+
+
+async def test_a_token_sent_again_and_again_does_not_fill_the_store(lab: Lab, tmp_path: Path) -> None:
+    async with lab_agent(lab, tmp_path, deadline="60s") as agent:
+        canary = await agent.settled(await agent.send("app", "a"))
+        copy = f"X-Mailcanary-Token: {canary.token}\r\nX-Fill: {'z' * 40_000}\r\n\r\nx".encode()
+        for _ in range(MOST_HEADERS + 4):
+            lab.imap("a").deliver(agent.users["a"].address, "INBOX", copy)
+        await agent.when(canary, lambda c: c.duplicates >= MOST_HEADERS + 4, 30.0)
+        kept = agent.app.services.database.read_now(lambda conn: canaries.headers(conn, canary.id))
+        assert len(kept) <= MOST_HEADERS + 1
