@@ -128,7 +128,7 @@ def _route(name: str, before: Sequence[Facts], state: State, test: SequentialTes
     found = _differences(before, after, old, new, around.keys if around else {})
     claim = _claim(after, test) if len(after) > 1 else None
     outcome, cause, said = _decide(before, after, found, claim, new)
-    more = [said, claim.words if claim else ""]
+    more = [said, claim.words if claim else "", _untold(after) if outcome is not Outcome.UNKNOWN else ""]
     changed = any(d.severity is not Severity.INFO for d in found)
     diff = header_diff(old.header, new.header) if old and changed and old.seen and new.seen else []
     return Verdict("route", name, outcome, cause, _line(name, found, more), tuple(found), claim, tuple(diff))
@@ -240,6 +240,14 @@ def _failure(new: Facts) -> str:
 def _fine(after: Sequence[Facts], compared: bool) -> str:
     where = ", ".join(dict.fromkeys(place(facts) for facts in after if facts.placement in GOOD_PLACES))
     return f"{where}, nothing changed" if compared else where
+
+
+def _untold(after: Sequence[Facts]) -> str:
+    """Canaries that are no samples, because nothing could be told of them."""
+    reasons = [facts.reason or "unknown" for facts in after if facts.outcome == "unknown"]
+    if not reasons:
+        return ""
+    return f"{len(reasons)} of {len(after)} could not be told ({', '.join(dict.fromkeys(reasons))})"
 
 
 def _doubt(new: Facts) -> str:

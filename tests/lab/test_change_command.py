@@ -35,11 +35,15 @@ def wait_for_canaries(store: Path, number: int) -> None:
 
 
 def stored_once(lab: Lab, report: dict[str, Any]) -> None:
-    """The servers' own log, written in its own time, has each canary once."""
+    """By the servers' own log, which is written in its own time, each canary was stored once; but for the
+    intents that were open at the kill: those were never sent, or once, and none is sent again."""
     for canary in report["canaries"]:
-        assert lab.log.wait(canary["message_id"], "stored", timeout=30), canary["seed"]
+        if canary["outcome"] == "pass":
+            assert lab.log.wait(canary["message_id"], "stored", timeout=30), canary["seed"]
+        else:
+            assert canary["reason"] == "unconfirmed", canary
         stored = [s for s in lab.delivery_log(canary["message_id"]) if s.stage == "stored"]
-        assert len(stored) == 1, canary["seed"]
+        assert len(stored) == (canary["outcome"] == "pass"), canary["seed"]
 
 
 def test_a_change_that_breaks_dkim(lab: Lab, tmp_path: Path) -> None:
@@ -109,7 +113,7 @@ def test_the_same_key_is_the_same_round(lab: Lab, tmp_path: Path) -> None:
         assert both[0]["id"] == both[1]["id"]
         assert len(both[1]["canaries"]) == 1
         other = run(config, "probe", "--sender", "bulk", "--key", "build 7")
-        assert other.returncode == 3
+        assert other.returncode == 2
         assert "was used for another round" in other.stderr
 
 
@@ -132,7 +136,7 @@ def test_forms_and_baselines(lab: Lab, tmp_path: Path) -> None:
         github = run(config, "probe", "--sender", "app", "--baseline", str(kept), "--format", "github").stdout
         assert github.startswith("::error title=mailcanary::")
         wrong = run(config, "probe", "--baseline", "round-nothing")
-        assert wrong.returncode == 3
+        assert wrong.returncode == 2
         assert "there is no round" in wrong.stderr
 
 
