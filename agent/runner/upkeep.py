@@ -105,9 +105,9 @@ class Upkeep:
         """At the start: whether the wall clock jumped while no agent ran on this boot."""
         kept = await self.services.database.read(lambda conn: rows.setting(conn, rows.CLOCKS))
         now = self.services.now()
-        if kept and kept["boot"] == now.boot:
-            self._last = Moment(kept["wall"], kept["monotonic"], now.boot)
-            await self._clocks()
+        same_boot = bool(kept) and kept["boot"] == now.boot
+        self._last = Moment(kept["wall"], kept["monotonic"], now.boot) if same_boot else now
+        await self._clocks()
 
     async def _clocks(self) -> None:
         """Tells a jump, and moves what lies ahead. A jump that could not be recorded is found again."""

@@ -23,7 +23,7 @@ from alerts.settings import AlertKind, AlertmanagerSettings
 from alerts.texts import Pages
 from probes.outcome import Severity
 from tests.lab.agents import lab_agent
-from tests.lab.breaking import break_, repair, round_of, settings
+from tests.lab.breaking import round_of, settings
 from tests.lab.world.lab import Lab
 
 PROGRAM, TOOL = shutil.which("prometheus-alertmanager"), shutil.which("amtool")
@@ -166,14 +166,16 @@ async def test_a_running_agent_feeds_it(lab: Lab, manager: Manager, tmp_path: Pa
         assert await manager.names() == [], "no loop was closed yet, so there is no Watchdog"
         await round_of(agent, "app", "bulk", "direct")
         await manager.shows("MailcanaryWatchdog")
-        await break_(lab, agent)
+        lab.dkim.break_("sender.test")
+        lab.spf.break_("sender.test")
         for _ in range(2):
             await round_of(agent, "app")
         await manager.shows("MailcanaryDelivery", "MailcanaryWatchdog")
         # An alert ends by itself four re-sends after the last one: that it is still there proves the feed.
         await asyncio.sleep(6)
         assert await manager.names() == ["MailcanaryDelivery", "MailcanaryWatchdog"]
-        await repair(lab, agent)
+        lab.dkim.repair("sender.test")
+        lab.spf.repair("sender.test")
         for _ in range(2):
             await round_of(agent, "app")
         await manager.shows("MailcanaryWatchdog")
