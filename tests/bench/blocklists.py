@@ -26,6 +26,7 @@ from tests.bench.row import BenchRow
 
 ROOT = Path(__file__).resolve().parents[2]
 ROUNDS = 5
+FAR_ROUNDS = 3
 LOOKUPS = 100_000
 ZONES = 50
 SLOW = 4_000  # look-ups of a peer that takes milliseconds for each
@@ -184,26 +185,31 @@ def _responder(folder: Path, delay: int = 0, loss: float = 0.0, servfail: float 
 
 def _distance(folder: Path) -> list[BenchRow]:
     """20 ms away, with and without loss: beside what that many in flight could do through this server."""
-    table, ideals = [], {}
-    for loss in (0.0, 0.01):
-        for in_flight, count in ((200, 100_000), (2_000, 500_000)):
-            name = f"20 ms away, {in_flight} in flight"
-            if not loss:
-                with _responder(folder, 20):
-                    could = _dnsperf(folder, in_flight, max(1, in_flight // 500))
-                    found = _ask("sweep", count, ZONES, in_flight)
-                ideal = min(could, in_flight / 0.02)
-                ideals[in_flight] = ideal
-                who = "dnsperf through it" if could < in_flight / 0.02 else "ideal"
-                table.append(_row(name, found["rate"], "/s", ideal, who, 0.9))
-                continue
-            with _responder(folder, 20, loss):
-                found = _ask("sweep", count, ZONES, in_flight)
-            ideal = count / ideals[in_flight]
-            over = found["seconds"] - ideal
-            ok = over <= 1 and not found["wrong"]
-            table.append(BenchRow(f"{name}, 1 % lost: over ideal", over, "s", ideal, "ideal", None, 1.0, ok))
+    table = []
+    for in_flight, count in ((200, 100_000), (2_000, 500_000)):
+        turns = [_turn(folder, in_flight, count) for _ in range(FAR_ROUNDS)]
+        ideals = [min(could, in_flight / 0.02) for could, _, _ in turns]
+        wrong = sum(plain["wrong"] + lossy["wrong"] for _, plain, lossy in turns)
+        name, ideal = f"20 ms away, {in_flight} in flight", statistics.median(ideals)
+        who = "ideal" if ideal == in_flight / 0.02 else "dnsperf through it"
+        rate = statistics.median(plain["rate"] for _, plain, _ in turns)
+        table.append(_row(name, rate, "/s", ideal, who, 0.9))
+        over = statistics.median(
+            lossy["seconds"] - count / best for (_, _, lossy), best in zip(turns, ideals, strict=True)
+        )
+        ok = over <= 1 and not wrong
+        label = f"{name}, 1 % lost: over ideal"
+        table.append(BenchRow(label, over, "s", count / ideal, who, None, 1.0, ok))
     return table
+
+
+def _turn(folder: Path, in_flight: int, count: int) -> tuple[float, dict[str, float], dict[str, float]]:
+    """What dnsperf does, ours, and ours with one percent lost: in turn, as the machine changes."""
+    with _responder(folder, 20):
+        could = _dnsperf(folder, in_flight, max(1, in_flight // 500))
+        plain = _ask("sweep", count, ZONES, in_flight)
+    with _responder(folder, 20, 0.01):
+        return could, plain, _ask("sweep", count, ZONES, in_flight)
 
 
 def _truth(folder: Path, count: int) -> BenchRow:
@@ -228,9 +234,8 @@ def _memory(folder: Path, full: bool) -> BenchRow:
         server.terminate()
         server.wait(10)
     ok = found["grown"] < 300 and not found["wrong"]
-    return BenchRow(
-        "5,000,000 pairs swept: memory", found["grown"], "MiB", found["rate"], "/s", None, 300, ok
-    )
+    name = f"memory for 5,000,000 pairs, swept at {found['rate']:.0f} /s"
+    return BenchRow(name, found["grown"], "MiB", None, "", None, 300, ok)
 
 
 def _print(table: list[BenchRow]) -> None:
