@@ -84,8 +84,10 @@ def _evidence(report: HeaderReport, verdicts: dict[str, str], placement: Placeme
             yield Evidence("authentication", text[:300])
     if not verdicts:
         yield from _overlooked(report)
+    if placement is Placement.INBOX:  # nobody asks the filter why: its verdict need not be read at all
+        return
     verdict = report.verdict
-    if verdict is not None and placement is not Placement.INBOX:
+    if verdict is not None:
         for line in verdict.evidence[:5]:
             yield Evidence("provider-verdict", str(line)[:300])
 

@@ -16,8 +16,9 @@ import binascii
 import hashlib
 import hmac
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 
 from probes.errors import ConfigError, DataError
 
@@ -137,16 +138,25 @@ def find_tokens(data: bytes | str, *, limit: int = 64) -> list[str]:
     Reads through upper and lower case, header folding, quoted-printable soft breaks, RFC 2047 words and any
     prefix. A find proves nothing: `verify` does.
     """
+    return list(islice(each_token(data), limit))
+
+
+def each_token(data: bytes | str) -> Iterator[str]:
+    """The same one by one: who is content with the first need not have the rest looked for."""
     raw = data.encode("utf-8", "replace") if isinstance(data, str) else bytes(data)
-    views = [raw]
-    if b"\n" in raw or b"?=" in raw:
-        views.append(_SEAM.sub(b"", raw))
-    if b"?b?" in raw or b"?B?" in raw:
-        views.append(_base64_words(raw))
-    found: dict[str, None] = {}
-    for view in views:
+    found: set[str] = set()
+    for view in _views(raw):
         for match in _TOKEN.finditer(view):
-            found[PREFIX + match[1].decode("ascii").upper()] = None
-            if len(found) >= limit:
-                return list(found)
-    return list(found)
+            token = PREFIX + match[1].decode("ascii").upper()
+            if token not in found:
+                found.add(token)
+                yield token
+
+
+def _views(raw: bytes) -> Iterator[bytes]:
+    """The text as it stands, then with its seams closed, then what base64 hides in it."""
+    yield raw
+    if b"\n" in raw or b"?=" in raw:
+        yield _SEAM.sub(b"", raw)
+    if b"?b?" in raw or b"?B?" in raw:
+        yield _base64_words(raw)

@@ -7,6 +7,7 @@ import ipaddress
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal, Protocol
 
 from probes.errors import ConfigError
@@ -52,6 +53,7 @@ def is_loopback(address: str) -> bool:
     return ipaddress.ip_address(address).is_loopback
 
 
+@lru_cache(maxsize=1024)
 def literal_address(host: str) -> str | None:
     """The IP address that `host` literally is, with or without brackets (RFC 5321 section 4.1.3), else
     None."""

@@ -191,6 +191,8 @@ def response_code(text: bytes) -> Code:
 def printable(text: bytes, cap: int = 300) -> str:
     """Server text fit for a log line or an alert: capped, control characters replaced."""
     shown = text[:cap].decode("utf-8", "replace")
+    if shown.isprintable():
+        return shown
     return "".join(char if char.isprintable() else "?" for char in shown)
 
 

@@ -183,7 +183,8 @@ class Scanner:
         self, session: ImapSession, folder: Folder, cursor: Cursor, came: list[Fetched]
     ) -> None:
         wall, monotonic = self._clock.wall(), self._clock.monotonic()
-        likely = [one for one in came if self._whole_cap or self._looks_like(_header(one.data))]
+        headers = {one.uid: _header(one.data) for one in came}
+        likely = [one for one in came if self._whole_cap or self._looks_like(headers[one.uid])]
         tabs: dict[int, str] = {}
         if likely and self._tabs and folder.role is Role.INBOX and session.can("X-GM-EXT-1"):
             tabs = await categories(session, [one.uid for one in likely])
@@ -200,7 +201,7 @@ class Scanner:
                     size=one.size,
                     seen_wall=wall,
                     seen_monotonic=monotonic,
-                    header=_header(one.data),
+                    header=headers[one.uid],
                     whole=one.data if self._whole_cap else b"",
                 )
             )
