@@ -34,7 +34,7 @@ class LocalHints:
 
     def __init__(self, database: Database) -> None:
         self._loop = asyncio.get_running_loop()
-        self._queue: asyncio.Queue[Hint] = asyncio.Queue()
+        self._queue: asyncio.Queue[Hint | None] = asyncio.Queue()  # None: see whether to stop
         self._waiting: set[Hint] = set()
         self._running: set[Hint] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -57,14 +57,12 @@ class LocalHints:
 
     async def run(self, handlers: Mapping[str, Handler], stop: asyncio.Event) -> None:
         stopping = asyncio.ensure_future(stop.wait())
+        stopping.add_done_callback(lambda _: self._queue.put_nowait(None))
         try:
             while not stop.is_set():
-                getting = asyncio.ensure_future(self._queue.get())
-                await asyncio.wait({getting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                if not getting.done():
-                    getting.cancel()
-                    break
-                hint = getting.result()
+                hint = await self._queue.get()
+                if hint is None:
+                    continue
                 self._waiting.discard(hint)
                 self._start(handlers[hint.kind], hint)
         finally:

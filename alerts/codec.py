@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from functools import cache
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -12,18 +12,19 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from probes.errors import DataError
 
 T = TypeVar("T")
+Decoder = Callable[[Any], Any]
+_PLAIN = frozenset((str, int, float, bool))
 
 
 def to_json(value: object) -> Any:
     """The value as dicts, lists, strings, numbers and None; fields that hold their default are left out."""
+    if value is None or type(value) in _PLAIN:
+        return value
     if isinstance(value, Enum):
         return value.value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            f.name: to_json(v)
-            for f in dataclasses.fields(value)
-            if (v := getattr(value, f.name)) != f.default
-        }
+        found = ((name, default, getattr(value, name)) for name, default in _fields(type(value)))
+        return {name: to_json(v) for name, default, v in found if v != default}
     if isinstance(value, Mapping):
         return {str(k): to_json(v) for k, v in value.items()}
     if isinstance(value, (tuple, list, set, frozenset)):
@@ -32,50 +33,64 @@ def to_json(value: object) -> Any:
 
 
 @cache
-def _hints(kind: type) -> dict[str, Any]:
-    return get_type_hints(kind)
+def _fields(kind: type) -> tuple[tuple[str, Any], ...]:
+    """Names and defaults."""
+    return tuple((f.name, f.default) for f in dataclasses.fields(kind))
 
 
 def from_json(kind: type[T], data: Any) -> T:
     """Builds a `kind` from what to_json gave; unknown keys are ignored. Raises DataError where it cannot."""
     try:
-        return _decode(kind, data)  # type: ignore[no-any-return]
+        return _decoder(kind)(data)  # type: ignore[arg-type,no-any-return]
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise DataError(f"{kind.__name__}: {error}") from error
 
 
-def _decode(kind: Any, data: Any) -> Any:
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        hints = _hints(kind)
-        return kind(
-            **{
-                f.name: _decode(hints[f.name], data[f.name])
-                for f in dataclasses.fields(kind)
-                if f.name in data
-            }
-        )
+@cache
+def _decoder(kind: Any) -> Decoder:
+    """How a value of that annotation is read: worked out once, because annotations are slow to look into."""
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        return _object_decoder(kind)
     if isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields"):
-        hints = _hints(kind)
-        return kind(*(_decode(hints[name], item) for name, item in zip(kind._fields, data, strict=False)))
+        hints = get_type_hints(kind)
+        items = [_decoder(hints[name]) for name in kind._fields]
+        return lambda data: kind(*(read(item) for read, item in zip(items, data, strict=False)))
     origin = get_origin(kind)
     if origin in (Union, types.UnionType):
-        inner = [a for a in get_args(kind) if a is not type(None)]
-        return None if data is None else _decode(inner[0], data)
+        inner = _decoder(next(a for a in get_args(kind) if a is not type(None)))
+        return lambda data: None if data is None else inner(data)
     if origin is tuple:
-        return _decode_tuple(get_args(kind), data)
+        return _tuple_decoder(get_args(kind))
     if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
-        key, item = get_args(kind)
-        return {_decode(key, k): _decode(item, v) for k, v in data.items()}
+        key, value = map(_decoder, get_args(kind))
+        return lambda data: {key(k): value(v) for k, v in data.items()}
     if isinstance(kind, type) and issubclass(kind, Enum):
-        return kind(data)
-    if kind is float and isinstance(data, int) and not isinstance(data, bool):
-        return float(data)
-    if isinstance(kind, type) and kind not in (object, Any) and not isinstance(data, kind):
-        raise TypeError(f"expected {kind.__name__}, found {type(data).__name__}")
-    return data
+        return kind
+    if isinstance(kind, type) and kind not in (object, Any):
+        return _plain_decoder(kind)
+    return lambda data: data
 
 
-def _decode_tuple(items: tuple[Any, ...], data: Any) -> tuple[Any, ...]:
+def _object_decoder(kind: type) -> Decoder:
+    hints = get_type_hints(kind)
+    readers = {name: _decoder(hints[name]) for name, _ in _fields(kind)}
+    return lambda data: kind(**{name: read(data[name]) for name, read in readers.items() if name in data})
+
+
+def _tuple_decoder(items: tuple[Any, ...]) -> Decoder:
     if len(items) == 2 and items[1] is Ellipsis:
-        return tuple(_decode(items[0], v) for v in data)
-    return tuple(_decode(k, v) for k, v in zip(items, data, strict=True))
+        each = _decoder(items[0])
+        return lambda data: tuple(each(v) for v in data)
+    readers = [_decoder(item) for item in items]
+    return lambda data: tuple(read(v) for read, v in zip(readers, data, strict=True))
+
+
+def _plain_decoder(kind: type) -> Decoder:
+    def read(data: Any) -> Any:
+        if isinstance(data, kind):
+            return data
+        if kind is float and isinstance(data, int) and not isinstance(data, bool):
+            return float(data)
+        raise TypeError(f"expected {kind.__name__}, found {type(data).__name__}")
+
+    return read
