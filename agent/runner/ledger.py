@@ -76,10 +76,12 @@ class Ledger:
     def apply_in(self, tx: Tx, canary_id: str, step: Step) -> Change | None:
         """The same inside a transaction; the caller passes the changes to `committed` afterwards."""
         tx.flush()
-        self._services.fence(tx)
         before = canaries.get(tx.conn, canary_id)
-        if before is None:
-            return None
+        return None if before is None else self.move_in(tx, before, step)
+
+    def move_in(self, tx: Tx, before: Canary, step: Step) -> Change:
+        """The same with the canary as this transaction has read it."""
+        self._services.fence(tx)
         after = step(before, self._services.now())
         if after is not before:
             canaries.save(tx, after, before)

@@ -31,6 +31,7 @@ class Origin:
     name: str
     way: Way
     template: MessageTemplate
+    domain: str
     return_path: str
     ca_file: str | None
     timeouts: Timeouts
@@ -74,6 +75,10 @@ class Origins:
     def route(self, name: str) -> Route | None:
         """The route of a schedule, or None once it has left the config."""
         return self._routes.get(name)
+
+    def domain(self, sender: str) -> str:
+        """The sender's author domain."""
+        return self._origins[sender].domain
 
     def provider(self, seed: str) -> str:
         """The seed's provider preset."""
@@ -130,7 +135,8 @@ def _origin(name: str, sender: Sender, means: Means) -> Origin:
     ca_file = str(sender.relay.ca_file) if sender.relay and sender.relay.ca_file else None
     step = sender.relay.timeout if sender.relay else sender.direct.timeout if sender.direct else 60.0
     timeouts = Timeouts(greeting=step, command=step, connect=min(step, 15.0), tls=min(step, 15.0))
-    return Origin(name, way_of(sender, means), template, sender.envelope_from, ca_file, timeouts)
+    way = way_of(sender, means)
+    return Origin(name, way, template, sender.domain, sender.envelope_from, ca_file, timeouts)
 
 
 def way_of(sender: Sender, means: Means) -> Way:

@@ -6,6 +6,7 @@ import statistics
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import structlog
 
@@ -18,7 +19,7 @@ from alerts.settings import AlertKind
 from probes.canary import track
 from probes.canary.placement import judge
 from probes.canary.state import Canary, Moment, State
-from probes.canary.token import find_tokens, verify
+from probes.canary.token import each_token, find_tokens, verify
 from probes.headers.report import read_headers
 from probes.headers.trust import TrustRule
 from probes.mailbox.model import Expectation, ReaderState, Reason, Role, ScanReport, SeenMessage
@@ -32,6 +33,9 @@ LONGEST_BURST = 15.0
 
 MOST_HEADERS = 8
 """Copies of one canary whose headers are kept: whoever has seen its token can send it again and again."""
+
+TOKENS = 64
+"""Tokens of one message that are looked at."""
 
 
 @dataclass
@@ -49,6 +53,7 @@ class SeedOwner:
     """Category by folder, where the config says that a folder is a tab."""
     state: ReaderState | None = None
     _scan_after: float | None = None
+    _burst_length: float = FIRST_BURST
     _latencies: deque[float] = field(default_factory=lambda: deque(maxlen=20))
 
     def expecting(self) -> Expectation:
@@ -66,10 +71,13 @@ class SeedOwner:
         starts = [c.accepted.monotonic for c in waiting if c.accepted and c.accepted.boot == boot]
         if not starts:
             return None
-        length = FIRST_BURST
+        return min(starts), max(starts) + self._burst_length
+
+    def _learn(self, latency: float) -> None:
+        self._latencies.append(latency)
         if len(self._latencies) >= 5:
-            length = min(LONGEST_BURST, max(2.0, 2.0 * statistics.quantiles(self._latencies, n=20)[-1]))
-        return min(starts), max(starts) + length
+            usual = statistics.quantiles(self._latencies, n=20)[-1]
+            self._burst_length = min(LONGEST_BURST, max(2.0, 2.0 * usual))
 
     def want_scan(self) -> bool:
         """Asks for a full scan that begins from now on. False where the mailbox cannot be read."""
@@ -78,10 +86,10 @@ class SeedOwner:
 
     async def on_message(self, message: SeenMessage) -> None:
         """A message that looks like a canary: it counts where its token is an open intent of this mailbox."""
-        tokens = find_tokens(message.header)
+        tokens = islice(each_token(message.header), TOKENS)
         mine = next((c for t in tokens if (c := self._mine(t)) is not None), None)
         if mine is None:
-            if tokens:
+            if find_tokens(message.header, limit=1):
                 log.info("not an open canary of this mailbox", seed=self.seed, folder=message.folder)
             return
         if message.role is Role.TAB and message.category is None:
@@ -95,7 +103,7 @@ class SeedOwner:
             return
         self.ledger.committed([change])
         if change.after.latency is not None:
-            self._latencies.append(change.after.latency)
+            self._learn(change.after.latency)
 
     def _mine(self, token: str) -> Canary | None:
         canary = self.ledger.expects(self.seed, token)
@@ -116,7 +124,7 @@ class SeedOwner:
             return None
         if before.seen_at is not None and self._same_message(tx, before, place):
             return None
-        return self.ledger.apply_in(tx, canary_id, lambda c, now: track.arrived(c, arrival, now))
+        return self.ledger.move_in(tx, before, lambda c, now: track.arrived(c, arrival, now))
 
     def _same_message(self, tx: Tx, before: Canary, place: tuple[str, int, int]) -> bool:
         """A sighting in another folder, or after UIDVALIDITY changed, may be a message we know, moved: only

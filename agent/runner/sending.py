@@ -140,7 +140,7 @@ class Sending:
         services = self.services
         secret = nonce(services.random, NONCE_BYTES)
         token = mint(services.keys, agent=services.agent, route=route.name, at=now.wall, nonce=secret)
-        domain = services.config.senders[route.sender].domain
+        domain = self.origins.domain(route.sender)
         canary = Canary(
             id=canaries.id_of(token),
             token=token,

@@ -44,6 +44,8 @@ class Tx:
 
     conn: Connection
     hints: list[Hint] = field(default_factory=list)
+    fences: set[object] = field(default_factory=set)
+    """Leases that were checked in this transaction: nobody can take one over before it ends."""
     _later: dict[Prepared, list[Row]] = field(default_factory=dict)
 
     def insert(self, statement: Prepared, row: Row) -> None:
@@ -102,6 +104,8 @@ class Database:
         """Writes that the database itself did not take: disk full, read-only, no connection."""
         self.failure = ""
         """What it said to the last of them."""
+        self._writing: Connection | None = None  # the writer thread's own
+        self._durable: bool | None = None  # what that connection was last told
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="store-read")
         self._writer = threading.Thread(target=self._write_loop, name="store-write", daemon=True)
         self._writer.start()
@@ -158,11 +162,11 @@ class Database:
         self._engine.dispose()
 
     def _write_loop(self) -> None:
-        while (first := self._queue.get()) is not None:
+        ended = False
+        while not ended and (first := self._queue.get()) is not None:
             batch, ended = self._gather(first)
             self._commit(batch)
-            if ended:
-                return
+        self._put_back()
 
     def _gather(self, first: _Unit) -> tuple[list[_Unit], bool]:
         batch = [first]
@@ -208,19 +212,39 @@ class Database:
                     loop.call_soon_threadsafe(_answer, group)
 
     def _transaction(self, works: Sequence[Callable[[Tx], Any]], durable: bool = True) -> list[Any]:
-        with self._engine.connect() as conn:
-            conn = conn.execution_options(mailcanary_write=True)
-            if self._sqlite:
-                wanted = "FULL" if durable else "NORMAL"
-                conn.connection.driver_connection.execute(f"PRAGMA synchronous={wanted}")  # type: ignore[union-attr]
+        try:
+            conn = self._writing or self._take_out()
+            self._say_durability(conn, durable)
             with conn.begin():
                 if not (durable or self._sqlite):
                     conn.exec_driver_sql("SET LOCAL synchronous_commit = off")
                 tx = Tx(conn)
                 results = [work(tx) for work in works]
                 tx.flush()
+        except BaseException:
+            self._put_back()  # the next transaction begins on a connection that is known to be good
+            raise
+        if not self._sqlite:  # a server may close it while it is idle: the pool tries it before each use
+            self._put_back()
         self._publish(tx.hints)
         return results
+
+    def _take_out(self) -> Connection:
+        """The writer's connection. A file's is kept: to take one from the pool costs as much as a commit."""
+        self._writing = self._engine.connect().execution_options(mailcanary_write=True)
+        self._durable = None
+        return self._writing
+
+    def _put_back(self) -> None:
+        if self._writing is not None:
+            self._writing.close()
+            self._writing = None
+
+    def _say_durability(self, conn: Connection, durable: bool) -> None:
+        if self._sqlite and durable is not self._durable:
+            wanted = "FULL" if durable else "NORMAL"
+            conn.connection.driver_connection.execute(f"PRAGMA synchronous={wanted}")  # type: ignore[union-attr]
+            self._durable = durable
 
     def _publish(self, hints: Sequence[Hint]) -> None:
         """After the commit: what fails here must not have the units done again."""
@@ -260,7 +284,8 @@ def _sqlite_engine(url: URL) -> Engine:
     @sa.event.listens_for(engine, "begin")
     def _begin(conn: Connection) -> None:
         immediate = conn.get_execution_options().get("mailcanary_write")
-        conn.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+        # On the driver itself: SQLAlchemy's way costs more than the statement.
+        conn.connection.driver_connection.execute("BEGIN IMMEDIATE" if immediate else "BEGIN")  # type: ignore[union-attr]
 
     return engine
 
