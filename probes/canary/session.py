@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import cast
 
@@ -53,14 +52,17 @@ class Wire(SMTPProtocol):
     """aiosmtplib's protocol, which also keeps what the server says out of turn: a 421 before it hangs up, or
     an attack."""
 
-    def __init__(self) -> None:
-        super().__init__(asyncio.get_running_loop())
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
         self._strays = bytearray()
+        self._leaving: asyncio.TimerHandle | None = None
 
     def data_received(self, data: bytes) -> None:
         """Bytes that answer nothing are kept apart, capped."""
         waiter = self._response_waiter
-        if not self._response_pending or waiter is None or waiter.done():
+        if self._leaving is not None:
+            self.hang_up()
+        elif not self._response_pending or waiter is None or waiter.done():
             self._strays += data[: _STRAY_MAXIMUM - len(self._strays)]
         else:
             super().data_received(data)
@@ -77,6 +79,22 @@ class Wire(SMTPProtocol):
         waiter = self._response_waiter
         if waiter is not None and not waiter.done():
             waiter.set_exception(TimeoutError())
+
+    def leave(self, seconds: float) -> None:
+        """Says goodbye and closes at the answer to it, or after `seconds`; nobody has to wait for that."""
+        self.write(b"QUIT\r\n")
+        self._leaving = self._loop.call_later(seconds, self.hang_up)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The end; there is nothing left to hang up."""
+        if self._leaving is not None:
+            self._leaving.cancel()
+        super().connection_lost(exc)
+
+    def hang_up(self) -> None:
+        """Closes at once. Harmless when repeated."""
+        if self.transport is not None:
+            cast(asyncio.WriteTransport, self.transport).abort()
 
     def out_of_turn(self) -> bytes:
         """What came beyond the replies asked for."""
@@ -163,46 +181,33 @@ class Session:
 
     async def connect(self, target: Target, port: int, source_ip: str, tls: ssl.SSLContext | None) -> Reply:
         """Connects, over TLS from the first byte where a context is given, and reads the greeting."""
-        sock = await self._socket(target.ip, port, source_ip)
+        loop = asyncio.get_running_loop()
+        wire = self._wire = Wire(loop)
         if tls is None:
-            async with self.stage("connect", self.timeouts.connect):
-                await self._attach(sock, None, "")
+            await self._dial(lambda: wire, target.ip, port, source_ip)
         else:
+            pipe = TlsPipe(wire, tls, target.host, loop)
+            ready = pipe.ready
+            wire.connection_made(cast(asyncio.BaseTransport, pipe))
+            await self._dial(lambda: pipe, target.ip, port, source_ip)
             async with self.stage("tls", self.timeouts.tls):
-                await self._attach(sock, tls, target.host)
+                if ready is not None:
+                    await ready
             self._encrypted(tls)
         reply = self._reply("greeting", await self._answer("greeting", self.timeouts.greeting, b""))
         self.record.greeted = True
         return reply
 
-    async def _socket(self, ip: str, port: int, source_ip: str) -> socket.socket:
-        family = socket.AF_INET6 if ":" in ip else socket.AF_INET
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            sock.setblocking(False)
-            async with self.stage("connect", self.timeouts.connect):
-                if source_ip:
-                    sock.bind((source_ip, 0))
-                await asyncio.get_running_loop().sock_connect(sock, (ip, port))
-            self.record.peer_ip = ip
-            self.record.source_ip = str(sock.getsockname()[0])
-        except BaseException:
-            sock.close()
-            raise
-        return sock
-
-    async def _attach(self, sock: socket.socket, tls: ssl.SSLContext | None, host: str) -> None:
-        loop = asyncio.get_running_loop()
-        wire = self._wire = Wire()
-        if tls is None:
-            await loop.create_connection(lambda: wire, sock=sock)
-            return
-        pipe = TlsPipe(wire, tls, host, loop)
-        ready = pipe.ready
-        wire.connection_made(cast(asyncio.BaseTransport, pipe))
-        await loop.create_connection(lambda: pipe, sock=sock)
-        if ready is not None:
-            await ready
+    async def _dial(
+        self, factory: Callable[[], asyncio.BaseProtocol], ip: str, port: int, source_ip: str
+    ) -> None:
+        """The TCP connection, from the source address where one is given."""
+        local = (source_ip, 0) if source_ip else None
+        async with self.stage("connect", self.timeouts.connect):
+            loop = asyncio.get_running_loop()
+            transport, _ = await loop.create_connection(factory, ip, port, local_addr=local)
+        self.record.peer_ip = ip
+        self.record.source_ip = str(transport.get_extra_info("sockname")[0])
 
     @property
     def _live(self) -> Wire:
@@ -314,17 +319,17 @@ class Session:
         self.record.note("S", f"{response.code} {response.message}")
         return read_reply(self._provider, "data", response.code, self.record.redact(response.message))
 
-    async def quit(self) -> None:
-        """Says goodbye, briefly; never raises but when cancelled. The connection is gone afterwards."""
-        with suppress(Broken):
-            await self._answer("quit", self.timeouts.quit, b"QUIT\r\n")
-        self.abort()
+    def quit(self) -> None:
+        """Says goodbye (RFC 5321 section 4.1.1.10) and is done: nothing that the server may still say changes
+        what became of the message, so only the wire waits for it, and briefly."""
+        with suppress(SMTPException):
+            self._live.leave(self.timeouts.quit)
+        self._wire = None
 
     def abort(self) -> None:
-        """Drops the connection at once. Harmless when repeated."""
-        transport = self._wire.transport if self._wire is not None else None
-        if transport is not None:
-            cast(asyncio.WriteTransport, transport).abort()
+        """Drops the connection at once. Harmless when repeated, and after `quit`."""
+        if self._wire is not None:
+            self._wire.hang_up()
 
 
 def _literal(ip: str) -> str:

@@ -143,7 +143,7 @@ class _Job:
             await self._envelope(session, mail_from, rcpt_to, message, envid)
             done = await self._dot(session, message)
             if done.reply is not None:  # a dialogue out of step is not said goodbye to
-                await session.quit()
+                session.quit()
         except Refused as error:
             return self._end(*self._refusal(error.reply), error.reply)
         except NoMail as error:
@@ -158,7 +158,7 @@ class _Job:
     async def greet(self, resolver: Resolver) -> Submission:
         try:
             session = await self._open(await self._targets("", resolver, random.Random(0)))
-            await session.quit()
+            session.quit()
         except Refused as error:
             return self._end(*self._refusal(error.reply), error.reply)
         except Broken as error:

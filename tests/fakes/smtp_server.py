@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Hang:
-    """Say nothing, for ever."""
+    """Say nothing, until the client hangs up."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,11 @@ class FakeSmtp:
     _server: asyncio.Server | None = None
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _used: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def open(self) -> int:
+        """Connections that nobody has closed yet."""
+        return len(self._tasks)
 
     async def __aenter__(self) -> FakeSmtp:
         tls = self.script.tls if self.script.implicit_tls else None
@@ -112,7 +117,9 @@ class _Dialogue:
     async def _do(self, name: str, default: bytes) -> bytes:
         act = self.server._act(name, default)
         if isinstance(act, Hang):
-            await asyncio.sleep(3600)
+            while await self.reader.read(4096):
+                pass
+            raise EOFError
         if isinstance(act, Drop):
             if act.first:
                 self.writer.write(act.first)

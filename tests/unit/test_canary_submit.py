@@ -8,6 +8,7 @@ import base64
 import itertools
 import random
 import ssl
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -296,6 +297,12 @@ async def test_a_swallowed_goodbye_changes_nothing() -> None:
             assert (await send(relay(server))).result is R.ACCEPTED
 
 
+async def _until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not true():
+            await asyncio.sleep(0.01)
+
+
 # Cancellation
 
 
@@ -330,11 +337,17 @@ async def test_cancelled_in_the_dot_phase_is_unconfirmed() -> None:
     assert (progress.submission.result, progress.submission.reason) == (R.UNCONFIRMED, Reason.CANCELLED)
 
 
-async def test_cancelled_while_saying_goodbye_keeps_the_verdict() -> None:
+async def test_nobody_waits_for_the_answer_to_the_goodbye() -> None:
+    patient = Timeouts(quit=900)
     async with FakeSmtp(script(replies={"QUIT": HANG})) as server:
-        progress = await _cancelled(server, "QUIT")
-    assert progress.submission is not None
-    assert progress.submission.result is R.ACCEPTED
+        assert (await send(relay(server), timeouts=patient)).result is R.ACCEPTED
+        await _until(lambda: "QUIT" in server.commands)
+
+
+async def test_a_goodbye_without_an_answer_ends_all_the_same() -> None:
+    async with FakeSmtp(script(replies={"QUIT": HANG})) as server:
+        await send(relay(server))
+        await _until(lambda: server.open == 0)
 
 
 # TLS and credentials (G16)
