@@ -28,7 +28,7 @@ demo: $(VENV)/.ready ## a small mail world on this machine plays a story, in two
 
 test: lint ## everything: unit, contract, and the lab of real servers
 	tests/lab/install.sh prometheus
-	MAILCANARY_LAB=required $(BIN)/python -m pytest --reruns 1 $(ARGS)
+	MAILCANARY_LAB=required $(BIN)/python -m pytest -n 4 --dist worksteal --reruns 1 $(ARGS)
 
 unit: $(VENV)/.ready ## the fast part of the tests
 	$(BIN)/python -m pytest tests/unit tests/contract $(ARGS)
