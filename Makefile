@@ -31,7 +31,7 @@ test: lint ## everything: unit, contract, and the lab of real servers
 	MAILCANARY_LAB=required $(BIN)/python -m pytest -n 4 --dist worksteal --reruns 1 $(ARGS)
 
 unit: $(VENV)/.ready ## the fast part of the tests
-	$(BIN)/python -m pytest tests/unit tests/contract $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests/unit tests/contract $(ARGS)
 
 lint: $(VENV)/.ready ## ruff, mypy strict, and the three floors
 	$(BIN)/ruff check .

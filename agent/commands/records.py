@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from agent.config.models import Config
+    from agent.store.records import RecordState
     from probes.outcome import Result
     from probes.records.senders import SendingHost
     from probes.records.survey import SurveyMeans
@@ -141,6 +142,7 @@ async def _survey_all(args: argparse.Namespace) -> int:
     from probes.outcome import combine
 
     job = _job(args)
+    stored = _stored(job) if args.diff else {}
     means = _means(args, job.config)
     gate = asyncio.Semaphore(AT_ONCE)
     looks = [asyncio.create_task(_survey(domain, job, means, gate)) for domain in job.domains]
@@ -148,7 +150,7 @@ async def _survey_all(args: argparse.Namespace) -> int:
     for index, look in enumerate(looks):
         found = await look
         if args.diff:
-            found = await _with_changes(found, job, means)
+            found = await _with_changes(found, stored.get(found.target), means)
         outcomes.append(found.outcome)
         if args.format == "json":
             print(records_json(found), flush=True)
@@ -157,23 +159,28 @@ async def _survey_all(args: argparse.Namespace) -> int:
     return combine(outcomes).exit_code
 
 
-async def _with_changes(found: Result, job: Job, means: SurveyMeans) -> Result:
-    """The result with what changed since the look that the store knows. Raises ConfigError, StoreError."""
-    from dataclasses import replace
-
+def _stored(job: Job) -> Mapping[str, RecordState | None]:
+    """What the store knows of each domain, read before anything is asked. Raises ConfigError, StoreError."""
     from agent.commands.common import open_existing
-    from agent.records_text import changes_json
     from agent.store import records
     from probes.errors import ConfigError
-    from probes.records.snapshot import Snapshots
 
     if job.config is None:
         raise ConfigError("--diff compares with the agent's store: give --config FILE")
     database = open_existing(job.config)
     try:
-        state = database.read_now(lambda conn: records.get_state(conn, found.target))
+        return database.read_now(lambda conn: {name: records.get_state(conn, name) for name in job.domains})
     finally:
         database.close()
+
+
+async def _with_changes(found: Result, state: RecordState | None, means: SurveyMeans) -> Result:
+    """The result with what changed since the look that the store knows."""
+    from dataclasses import replace
+
+    from agent.records_text import changes_json
+    from probes.records.snapshot import Snapshots
+
     if state is None:
         return replace(found, data={**found.data, "changes": None, "compared_with": None})
     seen = await Snapshots(means.resolver, means.authorities).see(state.records)
