@@ -27,7 +27,7 @@ demo: $(VENV)/.ready ## a small mail world on this machine plays a story, in two
 	$(BIN)/mailcanary demo $(ARGS)
 
 test: lint ## everything: unit, contract, and the lab of real servers
-	tests/lab/install.sh prometheus
+	tests/lab/install.sh prometheus browser
 	MAILCANARY_LAB=required $(BIN)/python -m pytest -n 4 --dist worksteal --reruns 1 $(ARGS)
 
 unit: $(VENV)/.ready ## the fast part of the tests

@@ -11,6 +11,7 @@ from typing import Any
 
 from agent.blocklist_plan import sender_subjects, zones_of
 from agent.config.mail import Sender
+from agent.config.settings import Records
 from agent.runner.means import Means
 from probes.authentication.keys import KeyState, find_key
 from probes.blocklists.catalogue import Zone
@@ -150,13 +151,22 @@ async def _bounded(what: str, work: Awaitable[_Part]) -> _Part:
         return _part(unknown=[f"{what}: {error}"])
 
 
+def _fetcher(resolver: Resolver, means: Means) -> Fetcher | None:
+    """As the config has policies fetched; None where it wants no web server contacted."""
+    section = means.config.records or Records()
+    if not section.contact:
+        return None
+    ca_file = str(section.ca_file) if section.ca_file else None
+    return Fetcher(resolver, means.clock, section.allow_loopback, means.tls(ca_file))
+
+
 async def _records(
     domain: str, names: Sequence[str], addresses: Sequence[str], resolver: Resolver, means: Means
 ) -> _Part:
     tail = f"._domainkey.{domain}"
     selectors = [name.removesuffix(tail) for name in names if name.endswith(tail)]
     what = Survey(domain, selectors, [SendingHost(address) for address in addresses])
-    fetcher = await asyncio.to_thread(Fetcher, resolver, means.clock)
+    fetcher = await asyncio.to_thread(_fetcher, resolver, means)
     rows: Any = (await survey(what, SurveyMeans(resolver, fetcher, means.clock))).data["findings"]
     faults, unknown = {}, []
     for row in rows:

@@ -26,6 +26,10 @@ NO_BOUNCES = frozenset({"auto-reply", "feedback"})
 """Kinds that say the opposite of a bounce: a person's mailbox answered, or a person complained."""
 
 
+_CLASSES = {"5": 550, "4": 450}
+"""What a status alone stands for (RFC 3463 section 2): many a bounce quotes no SMTP reply."""
+
+
 @dataclass
 class BounceOwner:
     """Implements probes.mailbox.model.ReaderOwner for the mailbox the return paths lead to."""
@@ -55,9 +59,11 @@ class BounceOwner:
         if canary is None or not bounce.recipients:
             return None
         told = bounce.recipients[0]
-        meaning = classify(canary.provider, int(told.reply_code or 0), told.status or "", told.reason or "")
+        status = told.status or ""
+        code = int(told.reply_code or 0) or _CLASSES.get(status[:1], 0)
+        meaning = classify(canary.provider, code, status, told.reason or "")
         event = track.BounceSeen(
-            status=told.status or "",
+            status=status,
             text=told.reason or "",
             soft=meaning.seeds_own_fault,
             permanent=(told.action or "failed").lower() not in NO_FAILURE,

@@ -15,7 +15,8 @@ SLOWER = 3.0
 SLOWER_BY = 5.0
 """A canary that took so many times as long, and so many seconds more, is told as slow."""
 
-_TLS = ("SSLv3", "TLSv1", "TLSv1.0", "TLSv1.1", "TLSv1.2", "TLSv1.3")
+_TLS = ("TLS1.0", "TLS1.1", "TLS1.2", "TLS1.3")
+"""As the header's report spells them."""
 _NOT_NOW = frozenset({"temperror", "ambiguous"})
 
 
@@ -26,8 +27,7 @@ def compare(before: Facts, after: Facts, keys: Mapping[str, str] | None = None) 
     """
     found = [*_placement(before, after), *_latency(before.latency, after.latency)]
     if before.seen and after.seen:
-        for method in METHODS:
-            found += _method(method, before, after, keys or {})
+        found += _authentication(before, after, keys or {})
         found += [*_path(before, after), *_scores(before, after)]
     return sorted(found, key=lambda d: d.order)
 
@@ -57,6 +57,16 @@ def _latency(before: float | None, after: float | None) -> Iterable[Difference]:
         return
     words = f"latency {before:.1f} s -> {after:.1f} s"
     yield Difference("latency", f"{before:.3f}", f"{after:.3f}", words, Severity.WARNING)
+
+
+def _authentication(before: Facts, after: Facts, keys: Mapping[str, str]) -> Iterable[Difference]:
+    if before.authentication and not after.authentication:
+        # Some filters file a message without a look at it: nothing was said of SPF and DKIM, good or bad.
+        words = "the provider told no authentication"
+        yield Difference("authentication", "told", "not told", words, Severity.INFO)
+        return
+    for method in METHODS:
+        yield from _method(method, before, after, keys)
 
 
 def _method(method: str, before: Facts, after: Facts, keys: Mapping[str, str]) -> Iterable[Difference]:
@@ -121,12 +131,10 @@ def _fix(method: str, mark: Mark, after: Facts, reason: str) -> str:
 
 def _path(before: Facts, after: Facts) -> Iterable[Difference]:
     if before.encrypted and after.encrypted is False:
-        fix = "the provider was handed the message in clear: offer STARTTLS on the sending side again"
+        fix = "see whether the sending side still uses STARTTLS, and whether the provider still offers it"
         yield Difference("tls", before.tls or "encrypted", "clear", "tls -> in clear", Severity.ERROR, fix)
     elif before.tls != after.tls and before.tls and after.tls:
-        lower = _tls_rank(after.tls) < _tls_rank(before.tls)
-        severity = Severity.WARNING if lower else Severity.INFO
-        yield Difference("tls", before.tls, after.tls, f"tls {before.tls} -> {after.tls}", severity)
+        yield _tls_version(before.tls, after.tls)
     if before.ip != after.ip and after.ip:
         words = f"sending IP {before.ip or '?'} -> {after.ip}"
         yield Difference("ip", before.ip, after.ip, words, Severity.INFO)
@@ -136,6 +144,15 @@ def _path(before: Facts, after: Facts) -> Iterable[Difference]:
     if before.hops != after.hops:
         words = f"path {_hops(before)} -> {_hops(after)}"
         yield Difference("hops", _hops(before), _hops(after), words, Severity.INFO)
+
+
+def _tls_version(before: str, after: str) -> Difference:
+    """TLS 1.0 and 1.1 must not be used any more (RFC 8996); a step down to 1.2 is told."""
+    lower = _tls_rank(after) < _tls_rank(before)
+    obsolete = lower and _tls_rank(after) < _tls_rank("TLS1.2")
+    severity = Severity.ERROR if obsolete else Severity.WARNING if lower else Severity.INFO
+    fix = "let the sending side use TLS 1.2 or newer again" if obsolete else ""
+    return Difference("tls", before, after, f"tls {before} -> {after}", severity, fix)
 
 
 def _tls_rank(version: str) -> int:

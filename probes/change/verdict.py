@@ -20,7 +20,11 @@ from probes.change.sequential import Claim, Decision, SequentialTest
 from probes.errors import DataError
 from probes.outcome import Outcome, Severity, combine
 
-CERTIFICATE = "tls_certificate"
+_TLS_FAULTS = {
+    "tls_certificate": ("certificate", "the server's certificate is refused: {}; renew it"),
+    "tls_missing": ("tls", "{}: switch it on again, nothing is sent there in clear"),
+}
+"""Why a canary could not be submitted, where one try tells it for sure: its cause, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,8 +193,9 @@ def _decide(
     failures = sum(facts.outcome == "fail" for facts in after)
     if _hard(bad):
         return Outcome.FAIL, bad[0].what, ""
-    if new.reason == "sender-unreachable" and new.fault == CERTIFICATE:
-        return Outcome.FAIL, "certificate", f"the relay's certificate is refused: {new.detail}; renew it"
+    if new.reason == "sender-unreachable" and new.fault in _TLS_FAULTS:
+        cause, said = _TLS_FAULTS[new.fault]
+        return Outcome.FAIL, cause, said.format(new.detail)
     if passes and failures:
         return _mixed(claim, bad, new)
     if failures:
@@ -255,9 +260,12 @@ def _doubt(new: Facts) -> str:
         "seed-fault": "the seed's own fault",
         "sender-unreachable": "it could not be submitted",
         "unconfirmed": "the final reply was lost",
+        "seed-unreadable": "could not look: the seed's mailbox cannot be read",
         "contaminated": "the seed's own lists skipped filtering",
     }.get(new.reason, f"could not look: {new.reason}" if new.reason else "could not tell")
     detail = new.reply or new.detail
+    if detail.startswith("250"):  # accepted, which explains nothing
+        return said
     return f"{said} ({detail})" if detail else said
 
 

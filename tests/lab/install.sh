@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the Debian packages of the mail lab, those that are missing only. Idempotent; quick when all are present.
-# With the word "prometheus" also those of packages-prometheus.txt (370 MB).
+# With the word "prometheus" also those of packages-prometheus.txt (370 MB), with "browser" packages-browser.txt (290 MB).
 # Needs root, or sudo that asks for nothing. No daemon is started by the installation.
 set -eu
 

@@ -135,11 +135,11 @@ async def test_held_then_released_is_late_once(lab: Lab, tmp_path: Path) -> None
 
 async def test_a_bounce_after_acceptance_is_bounced_with_its_code(lab: Lab, tmp_path: Path) -> None:
     async with lab_agent(lab, tmp_path, deadline="30s") as agent:
-        lab.bounce_after_accept("a", agent.users["a"].address, "5.1.1 no such user here")
+        lab.bounce_after_accept("a", agent.users["a"].address, "5.7.1 we do not want it")
         canary = await agent.settled(await agent.send("app", "a"))
         assert (canary.placement, canary.outcome) == (Placement.BOUNCED, Outcome.FAIL)
         assert canary.reply is not None
-        assert canary.reply.enhanced == "5.1.1"
+        assert canary.reply.enhanced == "5.7.1"
         assert "bounced" in stages(lab, canary)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from tests.fakes import certificates
 from tests.fakes.dns_server import DnsServer, zone_data
 from tests.fakes.smtp_server import Drop, FakeSmtp, Script
 from tests.lab.agents import lab_agent
+from tests.lab.policy_host import authorities, policy, policy_host
 from tests.lab.world.lab import Lab
 
 DOMAIN = "direct.test"
@@ -213,34 +214,6 @@ async def test_faults_of_a_mail_exchanger(lab: Lab, code: str, fix: str, script:
     assert fix in items[0]["fix"]
 
 
-@asynccontextmanager
-async def policy_host(lab: Lab, answer: Callable[[], web.Response]) -> AsyncIterator[None]:
-    """Serves mta-sts.DOMAIN on port 443 with the certificate it needs."""
-    name = f"mta-sts.{DOMAIN}"
-    lab.dns.set(name, "A", address(lab, 2))
-    lab.dns.set(f"_mta-sts.{DOMAIN}", "TXT", "v=STSv1; id=1")
-    app = web.Application()
-
-    async def serve(_: web.Request) -> web.Response:
-        return answer()
-
-    app.router.add_get("/.well-known/mta-sts.txt", serve)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    try:
-        context = certificates.server_context_for(name)
-        await web.TCPSite(runner, address(lab, 2), 443, ssl_context=context).start()
-        yield
-    finally:
-        await runner.cleanup()
-
-
-def policy(*hosts: str, mode: str = "enforce") -> str:
-    """A policy file."""
-    lines = ["version: STSv1", f"mode: {mode}", *(f"mx: {host}" for host in hosts), "max_age: 1209600"]
-    return "\r\n".join(lines) + "\r\n"
-
-
 @pytest.mark.parametrize(
     ("code", "fix", "body", "kind", "status"),
     [
@@ -254,16 +227,16 @@ def policy(*hosts: str, mode: str = "enforce") -> str:
 async def test_faults_of_a_policy(
     lab: Lab, tmp_path: Path, code: str, fix: str, body: str, kind: str, status: int
 ) -> None:
-    async with policy_host(lab, lambda: _response(body, kind, status)):
-        found = await look(lab, trusted=both(lab, tmp_path))
+    async with policy_host(lab, DOMAIN, lambda: _response(body, kind, status)):
+        found = await look(lab, trusted=authorities(lab, tmp_path))
     items: Any = found.data["findings"]
     assert [item["code"] for item in items] == [code]
     assert fix in items[0]["fix"]
 
 
 async def test_a_good_policy_is_no_fault_and_demands_a_good_certificate(lab: Lab, tmp_path: Path) -> None:
-    async with policy_host(lab, lambda: _response(policy("smtp.sender.test"))):
-        assert (await look(lab, trusted=both(lab, tmp_path))).data["findings"] == []
+    async with policy_host(lab, DOMAIN, lambda: _response(policy("smtp.sender.test"))):
+        assert (await look(lab, trusted=authorities(lab, tmp_path))).data["findings"] == []
         lone = tmp_path / "lone.pem"
         lone.write_bytes(certificates.authority_pem())
         found: Any = (await look(lab, trusted=str(lone))).data["findings"]
@@ -272,13 +245,6 @@ async def test_a_good_policy_is_no_fault_and_demands_a_good_certificate(lab: Lab
 
 def _response(body: str, kind: str = "text/plain", status: int = 200) -> web.Response:
     return web.Response(text=body, content_type=kind, status=status, headers={"Location": "/elsewhere"})
-
-
-def both(lab: Lab, folder: Path) -> str:
-    """The authorities of the lab and of the tests in one file."""
-    path = folder / "authorities.pem"
-    path.write_bytes(lab.ca_file.read_bytes() + certificates.authority_pem())
-    return str(path)
 
 
 # --- name servers -------------------------------------------------------------------------------------------
@@ -444,11 +410,11 @@ async def test_a_split_is_an_event_and_then_a_fault(lab: Lab, tmp_path: Path) ->
 
 async def test_a_policy_that_changes_without_its_id(lab: Lab, tmp_path: Path) -> None:
     section = {"domains": [DOMAIN], "from_senders": False, "allow_loopback": True}
-    section["ca_file"] = both(lab, tmp_path)
+    section["ca_file"] = authorities(lab, tmp_path)
     body = policy("smtp.sender.test", mode="testing")
     async with lab_agent(lab, tmp_path / "agent", records=section) as agent:
         app = agent.app
-        async with policy_host(lab, lambda: _response(body)):
+        async with policy_host(lab, DOMAIN, lambda: _response(body)):
             await app.recording.look(app.services.config, DOMAIN)
             assert alerts(app) == []
             body = policy("smtp.sender.test")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as Xml
 
 import pytest
+from junitparser import JUnitXml
 
 from agent.forms import FORMS, render
-from agent.forms.github import escape, escape_property
+from agent.forms.github import _command, escape, escape_property
 
 EVIL = "a]]>&<script>alert(1)</script>\"'%0A::error::x\r\n|`*_ \x00\x1b[31m\ufffe é"
 
@@ -93,6 +95,25 @@ def test_junit_is_what_its_readers_expect() -> None:
     assert "\x00" not in Xml.tostring(root, encoding="unicode")
 
 
+def test_junit_as_a_reader_of_pipelines_counts_it(tmp_path: Path) -> None:
+    file = tmp_path / "mail.xml"
+    file.write_text(render(report(), "junit"), encoding="utf-8")
+    told = JUnitXml.fromfile(str(file))
+    counts = (told.tests, told.failures, told.errors, told.skipped)
+    assert counts == (4, 2, 1, 0)
+    told.update_statistics()  # counts the cases themselves
+    assert (told.tests, told.failures, told.errors, told.skipped) == counts
+    (suite,) = told
+    results = {(c.classname, c.name): [(type(r).__name__, r.type) for r in c.result] for c in suite}
+    assert results == {
+        ("mailcanary.app", "gmail-1"): [("Failure", "dkim")],
+        ("mailcanary.app", "yahoo-1"): [],
+        ("mailcanary.app", "full-1"): [("Error", "held")],
+        ("mailcanary.app", "records and listings"): [("Failure", "listing")],
+    }
+    assert {p.name: p.value for p in suite.properties()}["outcome"] == "fail"
+
+
 def unescape(text: str) -> str:
     """As the runner of GitHub Actions does (ActionCommand.cs): properties and data."""
     return text.replace("%0D", "\r").replace("%0A", "\n").replace("%25", "%")
@@ -106,6 +127,13 @@ def test_github_annotations_cannot_be_broken_out_of() -> None:
     assert unescape(escape(EVIL)) == EVIL
     title = escape_property("a:b,c%d\n")
     assert title == "a%3Ab%2Cc%25d%0A"
+
+
+def test_github_annotations_are_escaped_as_githubs_own_toolkit_does() -> None:
+    """What error(message, {title}) of its core package 3.0.1 wrote for these."""
+    assert _command("error", "a:b,c%d\r\n", "x:y,50%\r\nz %0A") == (
+        "::error title=a%3Ab%2Cc%25d%0D%0A::x:y,50%25%0D%0Az %250A"
+    )
 
 
 class _Tags(HTMLParser):

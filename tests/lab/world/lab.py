@@ -140,6 +140,7 @@ class Lab:
         self.started_in = 0.0
         self.folder = layout.root
         self.ca_file = layout.root / "tls" / "ca.pem"
+        self.expired_certificate = layout.root / "tls" / "mx-relay-expired.pem"
         self.resolver_ip = layout.ip("resolver")
         self.resolver = f"{self.resolver_ip}:53"
         self.dns = dns.Dns(layout, zones)
@@ -337,6 +338,7 @@ def _prepare(layout: Layout) -> tuple[list[Daemon], dns.Zones, dict[str, list[Dk
         authority.certificate(
             f"imap-{host}", [IMAP_NAMES[host]], [layout.ip(f"imap-{host}"), layout.ip(f"limited-{host}")]
         )
+    authority.certificate("mx-relay-expired", [MX_NAMES["relay"]], [layout.mx_ip("relay")], -30, -1)
     keys = _keys(layout)
     zones = dns.Zones(layout)
     dns.fill(zones, layout, [key for several in keys.values() for key in several])

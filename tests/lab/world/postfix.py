@@ -52,6 +52,9 @@ scache    unix  -  -  n  -    1  scache
 """
 
 
+PORTS: Final = {"relay": (25, 587, 465, PLAIN_PORT), "a": (25,), "b": (25,)}
+
+
 def _queue(layout: Layout, host: str) -> Path:
     """The queue directory with the owners and modes that `postfix check` would give it."""
     owner, drop = pwd.getpwnam("postfix"), "postdrop"
@@ -130,10 +133,16 @@ def _main_cf(layout: Layout, host: str, extra: Mapping[str, str]) -> None:
     (folder / "main.cf").write_text("".join(f"{key} = {value}\n" for key, value in settings.items()))
 
 
-def _daemon(layout: Layout, host: str, listeners: str, ports: tuple[int, ...]) -> Daemon:
+def _daemon(layout: Layout, host: str, listeners: str) -> Daemon:
     folder = layout.root / f"postfix-{host}"
     (folder / "master.cf").write_text(listeners + SERVICES)
-    where = tuple(f"{layout.mx_ip(host)}:{port}" for port in ports)
+    return _master(layout, host)
+
+
+def _master(layout: Layout, host: str) -> Daemon:
+    """The daemon of a configuration that was written before."""
+    folder = layout.root / f"postfix-{host}"
+    where = tuple(f"{layout.mx_ip(host)}:{port}" for port in PORTS[host])
     return Daemon(f"postfix-{host}", ("/usr/lib/postfix/sbin/master", "-s", "-c", str(folder)), where)
 
 
@@ -176,13 +185,13 @@ def relay(layout: Layout) -> Daemon:
         f"  -o syslog_name=postfix-relay\n"
         for s in senders
     )
-    return _daemon(layout, "relay", listeners + outlets, (25, 587, 465, PLAIN_PORT))
+    return _daemon(layout, "relay", listeners + outlets)
 
 
 def provider_a(layout: Layout) -> Daemon:
     """MX whose only filter is rspamd."""
     _main_cf(layout, "a", {"smtpd_milters": f"unix:{layout.run}/rspamd.sock"})
-    return _daemon(layout, "a", f"{layout.mx_ip('a')}:25 inet n - n - - smtpd\n", (25,))
+    return _daemon(layout, "a", f"{layout.mx_ip('a')}:25 inet n - n - - smtpd\n")
 
 
 def provider_b(layout: Layout) -> Daemon:
@@ -206,7 +215,7 @@ def provider_b(layout: Layout) -> Daemon:
         "policyd-spf unix - n n - 0 spawn\n"
         f"  user=policyd-spf argv=/usr/bin/policyd-spf {layout.root}/policyd-spf.conf\n"
     )
-    return _daemon(layout, "b", f"{layout.mx_ip('b')}:25 inet n - n - - smtpd\n{spf}", (25,))
+    return _daemon(layout, "b", f"{layout.mx_ip('b')}:25 inet n - n - - smtpd\n{spf}")
 
 
 class Postfix:
@@ -214,9 +223,12 @@ class Postfix:
 
     def __init__(self, layout: Layout, host: str, namespace: "Namespace", policy: "Policy") -> None:
         self._conf = str(layout.root / f"postfix-{host}")
+        self._daemon = _master(layout, host)
+        self._ip = layout.mx_ip(host)
         self._namespace = namespace
         self._policy = policy
         self._held = False
+        self._written: dict[Path, str] = {}
 
     def hold(self, recipient: str = "*") -> None:
         """Everything accepted from now on, for one recipient or all, stays in the hold queue."""
@@ -251,8 +263,34 @@ class Postfix:
             time.sleep(0.05)
         return False
 
+    def configure(self, **settings: str) -> None:
+        """Settings of main.cf as they become; they hold until `reset`."""
+        self._edit("-e", *(f"{name}={value}" for name, value in settings.items()))
+
+    def configure_port(self, port: int, **settings: str) -> None:
+        """The same for one listener alone."""
+        service = f"{self._ip}:{port}/inet"
+        self._edit("-P", *(f"{service}/{name}={value}" for name, value in settings.items()))
+
+    def _edit(self, *arguments: str) -> None:
+        for path in (Path(self._conf) / "main.cf", Path(self._conf) / "master.cf"):
+            self._written.setdefault(path, path.read_text())
+        self._namespace.run("postconf", "-c", self._conf, *arguments)
+        self._restart()
+
+    def _restart(self) -> None:
+        """Not a reload, after which processes of before still take connections."""
+        self._namespace.stop(self._daemon.name)
+        self._namespace.start(self._daemon)
+        self._namespace.wait([self._daemon])
+
     def reset(self) -> None:
-        """No hold, and an empty queue when there was one."""
+        """No hold, an empty queue when there was one, and the configuration as at the start."""
         if self._held:
             self.drop_queue()
             self._held = False
+        if self._written:
+            for path, text in self._written.items():
+                path.write_text(text)
+            self._written.clear()
+            self._restart()
