@@ -40,6 +40,12 @@ class Ask:
     by: str = ""
     key: str = ""
 
+    @property
+    def body(self) -> dict[str, Any]:
+        """What is sent to the API, or read as if it had been."""
+        told = {name: value for name, value in asdict(self).items() if value not in ("", ())}
+        return {name: value for name, value in told.items() if name != "key"}
+
 
 def who_asks() -> str:
     """The user and the machine, for the audit trail."""
@@ -64,9 +70,8 @@ def token_of(config: Config | None, token_file: str | None) -> str | None:
 
 async def through(base: str, token: str | None, ask: Ask, show: Show) -> dict[str, Any]:
     """Has the running agent do it. Raises HttpUnavailable where it does not answer, or refuses."""
-    body = {name: value for name, value in asdict(ask).items() if value and name != "key"}
     headers = {"Idempotency-Key": ask.key} if ask.key else {}
-    started = await request(f"{base}/api/v1/probes", "POST", token, body, headers)
+    started = await request(f"{base}/api/v1/probes", "POST", token, ask.body, headers)
     url = f"{base}/api/v1/probes/{started['id']}"
     try:
         return await _poll(url, token, show)
@@ -103,8 +108,7 @@ async def alone(config: Config, ask: Ask, show: Show) -> dict[str, Any]:
         await app.start()
         try:
             await app.rounds.cut_off(ask.key or None)
-            body = {name: value for name, value in asdict(ask).items() if value and name != "key"}
-            round_id = await app.rounds.order(read_order(body, ask.key or None))
+            round_id = await app.rounds.order(read_order(ask.body, ask.key or None))
         except DataError as error:
             raise ConfigError(error.detail) from None
         try:

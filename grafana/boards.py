@@ -260,7 +260,11 @@ ROUTES = Dashboard(
             "Unknown",
             "Why canaries could not be judged.",
             "short",
-            (Query(f"sum by (reason) (mailcanary_canary_unknown{{{ROUTE}}}) or vector(0)", "{{reason}}"),),
+            (
+                Query(
+                    f"sum by (reason) (mailcanary_canary_unknown{{{ROUTE}}}) or on () vector(0)", "{{reason}}"
+                ),
+            ),
             width=12,
             stack=True,
         ),
@@ -595,7 +599,7 @@ CHANGE = Dashboard(
             "short",
             (
                 Query(
-                    f'sum by (sender, method, result) (increase(mailcanary_authentication_results_total{{{PAIR},result!="pass",method!="arc"}}[1h])) or vector(0)',
+                    f'sum by (sender, method, result) (increase(mailcanary_authentication_results_total{{{PAIR},result!="pass",method!="arc"}}[1h])) or on () vector(0)',
                     "{{sender}} {{method}} {{result}}",
                 ),
             ),
@@ -607,7 +611,7 @@ CHANGE = Dashboard(
             "short",
             (
                 Query(
-                    f'sum by (provider, code, meaning) (increase(mailcanary_smtp_replies_total{{{PAIR},code!~"2.."}}[1h])) or vector(0)',
+                    f'sum by (provider, code, meaning) (increase(mailcanary_smtp_replies_total{{{PAIR},code!~"2.."}}[1h])) or on () vector(0)',
                     "{{provider}} {{code}} {{meaning}}",
                 ),
             ),

@@ -192,6 +192,7 @@ def progress_table(report: Mapping[str, Any]) -> Any:
 def _dry_run(config: Config, ask: Ask, form: str) -> int:
     """Looks at everything the round needs and says what would be sent."""
     import asyncio
+    from dataclasses import replace
 
     from agent.commands.common import print_json
     from agent.live import look
@@ -201,8 +202,7 @@ def _dry_run(config: Config, ask: Ask, form: str) -> int:
     from probes.outcome import combine
 
     try:
-        body = {"senders": ask.senders, "seeds": ask.seeds, "providers": ask.providers, "count": ask.count}
-        order = read_order({name: list(v) if isinstance(v, tuple) else v for name, v in body.items()}, None)
+        order = read_order(replace(ask, baseline="").body, None)
         routes = choose(config, order)
     except DataError as error:
         raise ConfigError(error.detail) from None

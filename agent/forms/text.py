@@ -1,8 +1,8 @@
-"""The report on a terminal: a table, what changed in words, the header diffs."""
+"""The report on a terminal: a table, then what changed in words, then the header diffs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from agent.forms.cells import around, clean, headline, notes, rows
@@ -19,7 +19,7 @@ def draw(report: Mapping[str, Any], out: Console) -> None:
     from agent.commands.status import COLOURS
 
     table = Table()
-    for column in ("route", "outcome", "placement", "latency", "authentication", "what"):
+    for column in ("route", "outcome", "placement", "latency", "authentication"):
         table.add_column(column)
     for row in rows(report):
         table.add_row(
@@ -28,11 +28,10 @@ def draw(report: Mapping[str, Any], out: Console) -> None:
             Text(clean(row.placement)),
             Text(f"{row.latency:.2f} s" if row.latency is not None else ""),
             Text(clean(row.authentication)),
-            Text(clean(row.words)),
         )
     out.print(table)
-    for verdict in around(report):
-        out.print(Text(clean(f"{verdict['outcome']:8}{verdict['words']}"), style=COLOURS[verdict["outcome"]]))
+    for outcome, words in _told(report):
+        out.print(Text(clean(f"{outcome:8}{words}"), style=COLOURS[outcome]))
     for note in notes(report):
         out.print(Text(clean(note)))
     for verdict in report["verdicts"]:
@@ -41,3 +40,16 @@ def draw(report: Mapping[str, Any], out: Console) -> None:
             for line in verdict["header_diff"]:
                 out.print(Text(clean(line), style="red" if line.startswith("-") else "green"))
     out.print(Text(headline(report), style=f"bold {COLOURS[report['outcome'] or 'unknown']}"))
+
+
+def _told(report: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    """Outcome and words of each route that the table does not tell wholly, and of each sender."""
+    plain = {v["subject"] for v in report["verdicts"] if v["outcome"] == "pass" and not _changed(v)}
+    for row in rows(report):
+        if row.route not in plain and row.words:
+            yield row.outcome, f"{row.route}: {row.words}"
+    yield from ((verdict["outcome"], verdict["words"]) for verdict in around(report))
+
+
+def _changed(verdict: Mapping[str, Any]) -> bool:
+    return bool(verdict["differences"] or verdict["rate"])

@@ -2,6 +2,9 @@
 
 A scrape of 400,000 series is then little more than a join: only what has changed since the last one is
 written anew. Values are changed on the loop; one thread at a time renders.
+
+What counts is 0 in the first scrape that shows it: increase() does not see what a series begins with, and the
+first refusal of a kind must not be the one that nobody sees.
 """
 
 from __future__ import annotations
@@ -55,10 +58,11 @@ def header(name: str, kind: str, text: str) -> str:
 class Value:
     """A counter's or gauge's child."""
 
-    __slots__ = ("_name", "_shown", "_text", "value")
+    __slots__ = ("_counts", "_name", "_shown", "_text", "value")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, counts: bool) -> None:
         self.value = 0.0
+        self._counts = counts
         self._name = name
         self._shown: float | None = None
         self._text = ""
@@ -71,10 +75,15 @@ class Value:
         """Replaces."""
         self.value = value
 
+    @property
+    def told(self) -> float:
+        """What a scrape shows now."""
+        return 0.0 if self._counts and self._shown is None else self.value
+
     def text(self) -> str:
         """Its line."""
-        value = self.value
-        if value != self._shown:
+        if self.value != self._shown:
+            value = self.told
             self._text, self._shown = f"{self._name} {number(value)}\n", value
         return self._text
 
@@ -99,14 +108,18 @@ class Distribution:
         self.observed += value
         self.counts[bisect_left(self._buckets, value)] += 1
 
+    @property
+    def told(self) -> tuple[list[int], float]:
+        """What a scrape shows now: counts by bucket, and their sum."""
+        return ([0] * len(self.counts), 0.0) if self._shown is None else (self.counts[:], self.observed)
+
     def text(self) -> str:
         """Its lines."""
-        counts = self.counts[:]
-        seen = sum(counts)
-        if seen != self._shown:
-            cumulative = accumulate(counts)
-            lines = [f"{n} {number(c)}\n" for n, c in zip(self._names, cumulative, strict=True)]
-            lines += [f"{self._total[0]} {number(seen)}\n", f"{self._total[1]} {number(self.observed)}\n"]
+        if sum(self.counts) != self._shown:
+            counts, observed = self.told
+            seen = sum(counts)
+            lines = [f"{n} {number(c)}\n" for n, c in zip(self._names, accumulate(counts), strict=True)]
+            lines += [f"{self._total[0]} {number(seen)}\n", f"{self._total[1]} {number(observed)}\n"]
             self._text, self._shown = "".join(lines), seen
         return self._text
 
@@ -166,7 +179,8 @@ class Numbers(Family[Value]):
 
     def __init__(self, spec: Spec, refused: Callable[[str], None] | None = None) -> None:
         def make(values: Values) -> Value:
-            return Value(labelled(spec.full_name, zip(spec.labels, values, strict=True)))
+            name = labelled(spec.full_name, zip(spec.labels, values, strict=True))
+            return Value(name, spec.type == "counter")
 
         super().__init__(spec, make, refused)
         if not spec.labels:
@@ -186,7 +200,7 @@ class Numbers(Family[Value]):
         kind = CounterMetricFamily if counter else GaugeMetricFamily
         family = kind(spec.full_name, spec.help, labels=spec.labels)
         for values, child in self.children():
-            family.add_metric(values, child.value)
+            family.add_metric(values, child.told)
         yield family
 
 
@@ -204,8 +218,10 @@ class Histogram(Family[Distribution]):
         family = HistogramMetricFamily(self.spec.full_name, self.spec.help, labels=self.spec.labels)
         bounds = (*map(number, self.spec.buckets), "+Inf")
         for values, child in self.children():
-            counts = list(zip(bounds, map(float, accumulate(child.counts)), strict=True))
-            family.add_metric(values, counts, child.observed)
+            counts, observed = child.told
+            family.add_metric(
+                values, list(zip(bounds, map(float, accumulate(counts)), strict=True)), observed
+            )
         yield family
 
 

@@ -13,10 +13,11 @@ HEAD = """\
 
 Made from agent/metrics/specs.py by `python -m agent.metrics.table`; a test keeps both equal.
 
-Counters live in the process and start at zero, those of each sender and provider from the start, so that
-`increase()` sees the first event. Gauges are rebuilt from the store when the agent starts. What leaves the
-config vanishes at the reload; a route's verdict vanishes after three intervals without a new one. Labels are
-names from the config and closed words: nothing that a server or a message says becomes a label value.
+Counters live in the process and start at zero, those of each sender and provider from the start. What counts
+is 0 in the first scrape that shows it, so that `increase()` sees the first event of every kind. Gauges are
+rebuilt from the store when the agent starts. What leaves the config vanishes at the reload; a route's verdict
+vanishes after three intervals without a new one. Labels are names from the config and closed words: nothing
+that a server or a message says becomes a label value.
 
 An age by the agent's own clock knows no skew: `scalar(mailcanary_time_seconds) - ..._timestamp_seconds` where
 there is one agent, `mailcanary_time_seconds - on (job, instance) group_right () ...` where there are several.

@@ -10,7 +10,7 @@ from aiohttp import web
 from pydantic_core import PydanticCustomError
 
 from agent.config.fields import read_duration
-from agent.runner.rounds import Order
+from agent.runner.rounds import MOST_CANARIES, Order
 from agent.web.body import read_json
 from agent.web.guard import SECURITY_HEADERS
 from alerts.pace import Pace
@@ -157,6 +157,8 @@ def read_order(body: object, key: str | None) -> Order:
     count = body.get("count", 1)
     if not isinstance(count, int) or isinstance(count, bool):
         raise DataError("count is a whole number")
+    if not 1 <= count <= MOST_CANARIES:
+        raise DataError(f"count is 1 to {MOST_CANARIES}")
     kind = body.get("kind", "probe")
     if kind not in KINDS:
         raise DataError(f"kind is one of {', '.join(sorted(KINDS))}")

@@ -110,9 +110,7 @@ CHANGES = (
         "refused for want of authentication", rule("550 5.7.26 unauthenticated"), "fail", "unauthenticated"
     ),
     Change("dropped in silence", rule("DISCARD"), "fail", "placement", "missing", deadline=4.0),
-    Change(
-        "taken and bounced", bounced("5.7.1 we do not want it"), "fail", "policy", "5.7.1", sender="app"
-    ),
+    Change("taken and bounced", bounced("5.7.1 we do not want it"), "fail", "policy", "5.7.1", sender="app"),
     Change(
         "taken and bounced, seed full",
         bounced("5.2.2 mailbox full"),

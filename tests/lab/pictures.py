@@ -57,11 +57,12 @@ def _lines(target: Json, ask: Ask) -> list[Line]:
         points = [series["value"]] if instant else series["values"]
         values = [(float(at), float(value)) for at, value in points if not math.isnan(float(value))]
         if values:
-            found.append((_legend(target["legendFormat"], series["metric"]), values))
+            found.append((legend(target["legendFormat"], series["metric"]), values))
     return found
 
 
-def _legend(form: str, labels: Json) -> str:
+def legend(form: str, labels: Json) -> str:
+    """A series' name, as the panel's form makes it from its labels."""
     return re.sub(r"\{\{(\w+)\}\}", lambda found: str(labels.get(found[1], "")), form).strip()
 
 

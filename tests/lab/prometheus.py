@@ -17,6 +17,8 @@ import yaml
 from tests.promtool import find
 
 Found = list[dict[str, Any]]
+SCRAPE = 2.0
+"""Seconds between two scrapes."""
 
 
 def free_port() -> int:
@@ -40,9 +42,10 @@ class Watchers:
             assert answer.status == 200, await answer.text()
             return await answer.json()
 
-    async def query(self, expression: str) -> Found:
-        """An instant query's series."""
-        answer = await self.get(f"{self.prometheus}/api/v1/query", query=expression)
+    async def query(self, expression: str, at: float | None = None) -> Found:
+        """An instant query's series; at: epoch seconds, now where left out."""
+        moment = {} if at is None else {"time": f"{at:.3f}"}
+        answer = await self.get(f"{self.prometheus}/api/v1/query", query=expression, **moment)
         result = answer["data"]["result"]
         return result if answer["data"]["resultType"] == "vector" else [{"metric": {}, "value": result}]
 
@@ -112,7 +115,11 @@ async def _ready(both: Watchers) -> bool:
 
 def _config(target: str, alertmanager: int) -> dict[str, Any]:
     return {
-        "global": {"scrape_interval": "2s", "scrape_timeout": "2s", "evaluation_interval": "1s"},
+        "global": {
+            "scrape_interval": f"{SCRAPE:g}s",
+            "scrape_timeout": f"{SCRAPE:g}s",
+            "evaluation_interval": "1s",
+        },
         "rule_files": ["rules.yml"],
         "alerting": {"alertmanagers": [{"static_configs": [{"targets": [f"127.0.0.1:{alertmanager}"]}]}]},
         "scrape_configs": [{"job_name": "mailcanary", "static_configs": [{"targets": [target]}]}],

@@ -38,6 +38,7 @@ async def test_the_api_of_rounds(lab: Lab, tmp_path: Path) -> None:
                 {"seeds": ["victim@elsewhere.example"]},
                 {"to": "victim@elsewhere.example"},
                 {"count": 10_000},
+                {"count": 0},
                 {"count": True},
                 {"deadline": "soon"},
                 {"baseline": "round-none"},

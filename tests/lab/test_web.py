@@ -20,6 +20,7 @@ def base(agent: LabAgent) -> str:
 async def test_metrics_status_timeline_and_pages_tell_the_same(lab: Lab, tmp_path: Path) -> None:
     async with lab_agent(lab, tmp_path, serve=True) as agent, aiohttp.ClientSession(base(agent)) as http:
         canary = await agent.settled(await agent.send("app", "b"))
+        await http.get("/metrics")  # what counts is 0 in its first scrape
         metrics = await (await http.get("/metrics")).text()
         assert 'mailcanary_canaries_total{placement="inbox",provider="dovecot",sender="app"} 1.0' in metrics
         assert 'mailcanary_canary_outcome{seed="b",sender="app"} 1.0' in metrics

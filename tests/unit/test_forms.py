@@ -183,3 +183,19 @@ def test_the_terminal_gets_no_control_characters() -> None:
     draw(report(), Console(file=kept, width=200))
     assert "\x1b" not in kept.getvalue()
     assert "dkim" in kept.getvalue()
+
+
+def test_the_terminal_tells_what_changed_below_the_table_in_full() -> None:
+    import io
+
+    from rich.console import Console
+
+    from agent.forms.text import draw
+
+    words = "dkim pass (s1) -> fail (s2: no key); publish s2._domainkey.a-rather-long-name.example"
+    kept = io.StringIO()
+    draw(report(words), Console(file=kept, width=80, soft_wrap=True))
+    lines = kept.getvalue().splitlines()
+    assert f"fail    app/gmail-1: {words}" in lines
+    assert f"unknown app/full-1: {words}" in lines
+    assert not [line for line in lines if "app/yahoo-1:" in line], "nothing changed there"

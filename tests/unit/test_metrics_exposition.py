@@ -36,9 +36,22 @@ def filled(senders: int = 5, seeds: int = 12) -> Metrics:
 def test_line_for_line_what_generate_latest_writes() -> None:
     metrics = filled()
     metrics.add(lambda: [GaugeMetricFamily("mailcanary_extra", 'a "help"\\ with\nall', value=1e9)])
-    ours = metrics.render()
-    assert without_process(ours) == without_process(generate_latest(metrics.registry()))
-    assert len(ours.splitlines()) > 500
+    for _ in ("what counts is 0 at first", "then what it is"):
+        theirs = generate_latest(metrics.registry())
+        ours = metrics.render()
+        assert without_process(ours) == without_process(theirs)
+        assert len(ours.splitlines()) > 500
+
+
+def test_increase_sees_the_first_of_everything_that_counts() -> None:
+    metrics = Metrics(lambda: NOW)
+    metrics.submitted(canary("s", "a", "gmail", reply=Reply(550, meaning="other"), stages={"connect": 0.02}))
+    labels = '{code="550",meaning="other",provider="gmail",sender="s"}'
+    stage = 'mailcanary_smtp_stage_seconds_bucket{le="0.05",sender="s",stage="connect"}'
+    for shown in ("0.0", "1.0", "1.0"):
+        lines = metrics.render().decode().splitlines()
+        assert f"mailcanary_smtp_replies_total{labels} {shown}" in lines
+        assert f"{stage} {shown}" in lines
 
 
 @given(st.dictionaries(st.text(max_size=8), st.floats(), max_size=5))
@@ -63,6 +76,7 @@ def test_histograms_count_what_is_at_most_the_bound(values: list[float]) -> None
     registry = CollectorRegistry()
     theirs = Theirs("mailcanary_h", "Help.", ["s"], buckets=buckets, registry=registry)
     ours.labels("x"), theirs.labels("x")
+    "".join(ours.text())  # the first scrape of it
     for value in values:
         ours.labels("x").observe(value)
         theirs.labels("x").observe(value)
@@ -80,6 +94,7 @@ def test_a_line_follows_its_value() -> None:
 
 def test_the_parser_of_prometheus_client_reads_it_back() -> None:
     metrics = filled()
+    metrics.render()
     read = {
         (s.name, tuple(sorted(s.labels.items()))): s.value
         for f in text_string_to_metric_families(metrics.render().decode())
@@ -124,6 +139,7 @@ def test_counters_of_pairs_that_left_the_config_vanish_and_the_others_stay() -> 
     metrics.configure({("s", "gmail"), ("t", "gmail")})
     metrics.settled(canary("s", "a", "gmail"))
     metrics.configure({("s", "gmail"), ("s", "yahoo")})
+    metrics.render()
     text = metrics.render().decode()
     assert 'mailcanary_canaries_total{placement="inbox",provider="gmail",sender="s"} 1.0' in text
     assert 'mailcanary_canaries_total{placement="spam",provider="yahoo",sender="s"} 0.0' in text
@@ -173,6 +189,7 @@ def test_a_metric_at_its_limit_refuses_and_says_so() -> None:
     metrics.replies.limit = 3
     for code in range(200, 599):
         metrics.submitted(canary("s", "a", "gmail", reply=Reply(code, meaning="other"), stages={}))
+    metrics.render()
     text = metrics.render().decode()
     assert text.count("mailcanary_smtp_replies_total{") == 3
     assert 'mailcanary_series_refused_total{metric="smtp_replies_total"} 396.0' in text
