@@ -31,7 +31,7 @@ def sources(paths: list[str]) -> Iterator[Source]:
     """All messages in order; a folder is walked by name, hidden files and files of other kinds left out."""
     for path in paths:
         if path == "-":
-            yield from _split("-", sys.stdin.buffer.read(MAX_OCTETS))
+            yield from split("-", sys.stdin.buffer.read(MAX_OCTETS))
         elif Path(path).is_dir():
             for file in sorted(Path(path).rglob("*")):
                 if file.is_file() and not _hidden(file, Path(path)) and file.suffix.lower() not in _SKIPPED:
@@ -51,10 +51,10 @@ def _file(path: str) -> Iterator[Source]:
     except OSError as error:
         yield Source(path, b"", error.strerror or str(error))
         return
-    yield from _split(path, octets)
+    yield from split(path, octets)
 
 
-def _split(name: str, octets: bytes) -> Iterator[Source]:
+def split(name: str, octets: bytes) -> Iterator[Source]:
     """An mbox begins with a "From " line and has one message for each (RFC 4155); all else is one message."""
     if not octets.strip():
         yield Source(name, b"", "it is empty")

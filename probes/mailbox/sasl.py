@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64decode, b64encode
 from binascii import Error
 from collections.abc import Sequence
+from typing import Final
 
 from probes.errors import LoginRefused
 from probes.mailbox.access import MailboxAccess, Password
 from probes.mailbox.commands import Answer, CommandRefused
 from probes.mailbox.parse import Code, printable
 from probes.mailbox.protocol import HardenedProtocol
+
+_TOO_MANY: Final = re.compile(
+    r"(?:maximum number of|too many)\b.{0,40}\b(?:connections|sessions|logins)", re.IGNORECASE
+)
 
 
 def quoted(text: str) -> str:
@@ -124,6 +130,12 @@ def _told(challenges: list[bytes]) -> str:
 
 def refused(code: Code, how: str, more: str = "", answer: Answer | None = None) -> LoginRefused:
     """The error for a refused login, with the closed word `reason`: login-refused, limited or unavailable."""
-    reason = {"UNAVAILABLE": "unavailable", "LIMIT": "limited", "INUSE": "limited", "OVERQUOTA": "limited"}
     told = f"[{code.name}] " if code.name else ""
-    return LoginRefused(f"{how}: {told}{code.text}{more}", reason=reason.get(code.name, "login-refused"))
+    return LoginRefused(f"{how}: {told}{code.text}{more}", reason=_reason(code))
+
+
+def _reason(code: Code) -> str:
+    """Dovecot says of a user's session too many that it is UNAVAILABLE: what it means is in its words."""
+    if code.name == "UNAVAILABLE":
+        return "limited" if _TOO_MANY.search(code.text) else "unavailable"
+    return "limited" if code.name in ("LIMIT", "INUSE", "OVERQUOTA") else "login-refused"

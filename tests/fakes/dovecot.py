@@ -36,6 +36,15 @@ auth_failure_delay = 0
 auth_mechanisms = plain login xoauth2 oauthbearer
 disable_plaintext_auth = yes
 mail_max_userip_connections = 50
+remote 127.0.0.9 {{
+  disable_plaintext_auth = no
+}}
+remote 127.0.0.10 {{
+  disable_plaintext_auth = no
+  protocol imap {{
+    mail_max_userip_connections = 1
+  }}
+}}
 imap_idle_notify_interval = 2 mins
 ssl = yes
 ssl_cert = <{root}/cert.pem

@@ -57,6 +57,7 @@ def sink_config(world: Sink, folder: Path, *, senders: int = 2, **sections: Any)
             f"box{n}": {
                 "provider": "dovecot",
                 "address": address,
+                "username": getattr(box, "username", address),
                 "password": {"file": str(secret)},
                 "imap": {"host": "127.0.0.1", "port": box.port, "security": "none", "timeout": "5s"},
                 "daily_limit": 10_000_000,

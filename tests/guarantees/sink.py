@@ -23,7 +23,7 @@ DEFER = "defer"
 REJECT = "reject"
 
 Fate = Callable[[str, str], str]
-"""(token, recipient) -> what the server does with the message."""
+"""(token, recipient) -> what the server does with the message, or the reply it refuses it with."""
 
 
 @dataclass
@@ -110,6 +110,8 @@ class Sink:
             return b"451 4.7.1 greylisted, come back\r\n"
         if fate == REJECT:
             return b"550 5.7.1 no\r\n"
+        if fate[0].isdigit():
+            return fate.encode() + b"\r\n"
         self.accepted[token] += 1
         if fate == HOLD:
             self.held.append((to, data))

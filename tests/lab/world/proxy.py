@@ -39,6 +39,8 @@ class FaultProxy:
         self.eaten = 0
         self.refuse = False
         self.connections = 0
+        self.most = 0
+        """How many were open at the same time, at most."""
         self.host = listen
         self.port = listen_port
         self.source: str | None = None
@@ -100,6 +102,7 @@ class FaultProxy:
             return
         link = _Link(self, (reader, writer), there)
         self._links.add(link)
+        self.most = max(self.most, len(self._links))
         try:
             await link.run()
         finally:
