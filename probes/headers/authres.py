@@ -16,7 +16,7 @@ from probes.headers.scan import decode_words
 
 MAX_TEXT = 32 * 1024
 MAX_RESULTS = 200
-MAX_COMMENT_DEPTH = 50
+MAX_DEFECTS = 200
 
 _new = tuple.__new__  # what NamedTuple's constructor does, at half its cost
 HALF_QUOTED = "half a quotation in a comment"
@@ -165,6 +165,8 @@ def _usual(text: str) -> AuthenticationResults | None:
             return None
         else:
             comments.append(comment)
+    if len(defects) > MAX_DEFECTS:
+        return None
     if method is not None:
         methods.append(MethodResult(method, 1, result, reason, tuple(properties), tuple(comments)))
     elif methods and not properties and not comments:
@@ -184,13 +186,20 @@ class _Reader:
         self.arc = arc
         if "=?" in text:
             text = decode_words(text)
-            self.defects.append("encoded words")
+            self.fault("encoded words")
         if len(text) > MAX_TEXT:
             text = text[:MAX_TEXT]
-            self.defects.append("too long")
+            self.fault("too long")
         self.text = text
         self.size = len(text)
         self.at = 0
+
+    def fault(self, what: str) -> None:
+        """Notes a departure from the grammar; with too many of them the rest is left unread."""
+        if len(self.defects) < MAX_DEFECTS:
+            self.defects.append(what)
+        else:
+            self.at = self.size
 
     def read(self) -> AuthenticationResults:
         instance = self.read_instance() if self.arc else None
@@ -199,7 +208,7 @@ class _Reader:
         while self.at < self.size and len(self.methods) < MAX_RESULTS:
             self.read_resinfo()
         if not self.methods and not authserv_id:
-            self.defects.append("nothing in it")
+            self.fault("nothing in it")
         return AuthenticationResults(
             authserv_id, version, tuple(self.methods), head, tuple(self.defects), instance
         )
@@ -207,7 +216,7 @@ class _Reader:
     def read_instance(self) -> int | None:
         found = _INSTANCE.match(self.text)
         if found is None:
-            self.defects.append("no instance")
+            self.fault("no instance")
             return None
         self.at = found.end()
         return int(found[1])
@@ -221,19 +230,19 @@ class _Reader:
         if found is None:
             if self.peek() == ";":
                 self.at += 1
-            self.defects.append("no authserv-id")
+            self.fault("no authserv-id")
             return "", 1
         self.at = found.end()
         self.skip()
         if self.peek() in "=/" and self.at < self.size:
             self.at = start
             self.comments.clear()
-            self.defects.append("no authserv-id")
+            self.fault("no authserv-id")
             return "", 1
         quoted = found[1] is not None
         name = _unquote(found[1]) if quoted else found[0]
         if not quoted and not name.isascii():
-            self.defects.append("authserv-id not ASCII")
+            self.fault("authserv-id not ASCII")
         version = self.read_version()
         self.end_of_item("authserv-id")
         return name, version
@@ -250,7 +259,7 @@ class _Reader:
         self.comments = []
         self.skip()
         if self.at >= self.size:
-            self.defects.append("trailing semicolon")
+            self.fault("trailing semicolon")
             return
         fast = _RESULT.match(self.text, self.at)
         if fast is not None:
@@ -267,7 +276,7 @@ class _Reader:
         )
         self.methods.append(item)
         if item.result not in REGISTERED.get(item.method, (item.result,)):
-            self.defects.append(f"{item.method} knows no result {result[:40]!r}")
+            self.fault(f"{item.method} knows no result {result[:40]!r}")
 
     def read_method(self) -> tuple[str, int, str] | None:
         """method [ CFWS "/" CFWS version ] CFWS "=" CFWS result, with comments anywhere; "none" alone is
@@ -281,7 +290,7 @@ class _Reader:
             version = int((self.word(_VERSION) or "1")[:6])
         if not self.sign("="):
             if method.lower() != "none" or self.peek() not in ";":
-                self.defects.append(f"no result after {method[:40]!r}")
+                self.fault(f"no result after {method[:40]!r}")
             self.end_of_item("none")
             return None
         result = self.word(_WORD)
@@ -301,7 +310,7 @@ class _Reader:
             if text[self.at] == ";":
                 self.at += 1
                 if self.at >= self.size:
-                    self.defects.append("trailing semicolon")
+                    self.fault("trailing semicolon")
                 return found, reason
             fast = match(text, self.at)
             if fast is not None and (fast.end() == self.size or text[fast.end()] in " ;\t\r\n"):
@@ -318,7 +327,7 @@ class _Reader:
                 if name.lower() == "reason":
                     reason = value
                     continue
-                self.defects.append(f"property {name[:40]!r} without a type")
+                self.fault(f"property {name[:40]!r} without a type")
             found.append(Property(kind.lower(), name.lower(), value))
 
     def read_property(self) -> tuple[str, str | None, str] | None:
@@ -328,7 +337,7 @@ class _Reader:
             return None
         name = self.word(_DOTTED) if self.sign(".") else None
         if not self.sign("="):
-            self.defects.append(f"no value after {kind[:40]!r}")
+            self.fault(f"no value after {kind[:40]!r}")
             return None
         return kind, name, _unquote_all(self.word(_VALUE) or "")
 
@@ -352,8 +361,8 @@ class _Reader:
 
     def junk(self, why: str) -> None:
         """Steps over one thing that fits nowhere."""
-        self.defects.append(why)
         self.at += 1
+        self.fault(why)
 
     def end_of_item(self, of: str) -> None:
         """Steps over the semicolon; what stands before it and does not belong there is a defect."""
@@ -362,7 +371,7 @@ class _Reader:
             self.at += 1
             return
         if self.at < self.size:
-            self.defects.append(f"more after {of}")
+            self.fault(f"more after {of}")
             while self.at < self.size and self.peek() != ";":
                 self.at += 1
                 self.skip()
@@ -378,8 +387,8 @@ class _Reader:
             if self.at >= self.size:
                 return
             if text[self.at] == ")":
-                self.defects.append("a parenthesis that closes nothing")
                 self.at += 1
+                self.fault("a parenthesis that closes nothing")
             elif text[self.at] == "(":
                 flat = _FLAT_COMMENT.match(text, self.at)
                 if flat is not None:
@@ -407,7 +416,7 @@ class _Reader:
                     self.comments.append(self.text[start : at - 1])
                     self.at = at
                     return
-        self.defects.append("a comment without an end")
+        self.fault("a comment without an end")
         self.comments.append(self.text[start:])
         self.at = self.size
 
@@ -424,7 +433,7 @@ def _unquote_all(text: str) -> str:
 
 
 _SPF_WORD = re.compile(r"\s*([A-Za-z]+)")
-_SPF_PAIR = re.compile(r"([A-Za-z][\w.-]*)\s*=\s*(?:\"((?:[^\"\\]|\\.)*+)\"|([^\s;\"]*+))")
+_SPF_PAIR = re.compile(r"(?<![\w.-])([A-Za-z][\w.-]*+)\s*+=\s*+(?:\"((?:[^\"\\]|\\.)*+)\"|([^\s;\"]*+))")
 _SPF_PROPERTIES = {
     "envelope-from": ("smtp", "mailfrom"),
     "helo": ("smtp", "helo"),

@@ -21,7 +21,8 @@ MAX_RULES = 300
 _NUMBER = re.compile(r"[-+]?\d{1,6}(?:\.\d{1,6})?")
 _SA_SCORE = re.compile(r"\b(?:score|hits)=([-+]?\d{1,6}(?:\.\d{1,6})?)", re.IGNORECASE)
 _SA_REQUIRED = re.compile(r"\b(?:required|tagged_above|KILL_LEVEL)=([-+]?\d{1,6}(?:\.\d{1,6})?)")
-_SA_TESTS = re.compile(r"\btests=\[?([^\]\s][^\]]{0,8000}?)(?=\]|\s+[a-z][a-z_-]*=|\s*$)")
+_SA_TESTS = re.compile(r"\btests=\[?(?=[^\]\s])")
+_SA_TESTS_END = re.compile(r"\]|\s[a-z][a-z_-]*+=")
 _SA_TEST = re.compile(r"([A-Za-z][A-Za-z0-9_]{2,80})(?:=([-+]?\d{1,4}(?:\.\d{1,4})?))?")
 _SA_LINE = re.compile(r"(?:^|\s)\*?\s*([-+]?\d{1,3}\.\d{1,4}) ([A-Z][A-Z0-9_]{2,80})\b")
 _HIT = re.compile(r"([A-Z][A-Z0-9_]{2,80}) ([-+]?\d{1,4}(?:\.\d{1,4})?)")
@@ -211,17 +212,26 @@ def _spam_status(verdict: ProviderVerdict, name: str, text: str) -> None:
     source = "barracuda" if "barracuda" in name else "spamassassin"
     score = _SA_SCORE.search(text)
     required = _SA_REQUIRED.search(text)
-    tests = _SA_TESTS.search(text)
+    tests = _tests(text)
     if score is not None:
         verdict.scores.setdefault(source, float(score[1]))
     if required is not None:
         verdict.scores.setdefault(f"{source}_required", float(required[1]))
-    if tests is not None and tests[1].lower() != "none":
-        _add_rules(verdict, _SA_TEST.findall(tests[1]))
+    if tests.lower() != "none":
+        _add_rules(verdict, _SA_TEST.findall(tests))
     word = text.strip()[:4].lower()
     if word.startswith(("yes", "no")):
         verdict.judge(word.startswith("yes"))
     verdict.note(source, f"{name}: {text[:160]}")
+
+
+def _tests(text: str) -> str:
+    """What stands behind `tests=`, up to the closing bracket or the next `word=`."""
+    start = _SA_TESTS.search(text)
+    if start is None:
+        return ""
+    end = _SA_TESTS_END.search(text, start.end())
+    return text[start.end() : end.start() if end is not None else len(text)].strip()
 
 
 def _spam_flag(verdict: ProviderVerdict, name: str, text: str) -> None:

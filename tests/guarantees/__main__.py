@@ -12,7 +12,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -63,12 +63,18 @@ async def prove(one: Guarantee, wanted: int, end: float) -> bool:
     return not tally.failures
 
 
+def _meant(word: str, known: Iterable[str]) -> list[str]:
+    """A promise that is proved in several ways has a name for each: G15 is G15 and G15-mail."""
+    return [name for name in known if name == word or name.startswith(f"{word}-")]
+
+
 def main(argv: Sequence[str]) -> int:
     """Exit code 0 where every promise held, 1 where one did not, 2 where a name is not known."""
     known = {one.name: one for one in guarantees()}
-    names = [word for word in argv if "=" not in word] or list(known)
+    asked = [word for word in argv if "=" not in word]
+    names = [name for word in asked for name in _meant(word, known)] or list(known)
     settings = dict(word.split("=", 1) for word in argv if "=" in word)
-    unknown = [name for name in names if name not in known] + [key for key in settings if key != "N"]
+    unknown = [word for word in asked if not _meant(word, known)] + [key for key in settings if key != "N"]
     if unknown:
         print(f"not known: {' '.join(unknown)}; there are {' '.join(known)} and N=...", file=sys.stderr)
         return 2

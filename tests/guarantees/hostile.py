@@ -74,9 +74,9 @@ def header(raw: bytes) -> None:
 
 
 def preset_header(raw: bytes) -> None:
-    """The same by the rules that are shipped."""
-    for one in presets().values():
-        _ = read_headers(raw, one.trust).verdict
+    """The same by one of the rules that are shipped; the first byte says by which."""
+    rules = [one.trust for one in presets().values()]
+    _ = read_headers(raw[1:], rules[raw[0] % len(rules)] if raw else RULES[0]).verdict
 
 
 def inspect(raw: bytes) -> None:

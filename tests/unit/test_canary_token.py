@@ -4,9 +4,7 @@ survived."""
 from __future__ import annotations
 
 import base64
-import os
 import quopri
-import random
 import time
 
 import pytest
@@ -27,7 +25,6 @@ from probes.errors import ConfigError, DataError
 
 KEYS = TokenKeys(7, {7: b"k" * 32})
 AT = 1_800_000_000.125
-FORGERIES = int(os.environ.get("MAILCANARY_SOAK_TOKENS", "20000"))
 
 
 def fresh(route: str = "app/gmail-1", agent: str = "agent-1", nonce: bytes = b"n" * NONCE_BYTES) -> str:
@@ -61,31 +58,6 @@ def test_every_single_bit_flip_is_refused() -> None:
             flipped = bytearray(raw)
             flipped[position] ^= 1 << bit
             assert not verify(KEYS, flipped.decode("latin-1"), agent="agent-1", route="app/gmail-1")
-
-
-def _forgery(rng: random.Random, real: str) -> str:
-    """One of: random bytes, a bit flipped in the payload, a mac of another token, a real one of another
-    mailbox."""
-    raw = bytearray(base64.b32decode(real[3:]))
-    kind = rng.randrange(4)
-    if kind == 0:
-        raw = bytearray([7]) + bytearray(rng.randbytes(34))
-    elif kind == 1:
-        raw[rng.randrange(35)] ^= 1 << rng.randrange(8)
-    elif kind == 2:
-        raw[7:23] = rng.randbytes(16)
-    else:
-        return mint(KEYS, agent="agent-1", route=f"app/{rng.random()}", at=AT, nonce=rng.randbytes(16))
-    return PREFIX + base64.b32encode(bytes(raw)).decode()
-
-
-def test_no_forged_flipped_or_cross_mailbox_token_is_accepted() -> None:
-    rng = random.Random(5)
-    real = fresh()
-    accepted = 0
-    for _ in range(FORGERIES):
-        accepted += verify(KEYS, _forgery(rng, real), agent="agent-1", route="app/gmail-1")
-    assert accepted == 0
 
 
 @given(st.text(max_size=80))

@@ -39,8 +39,8 @@ class FaultProxy:
         self.eaten = 0
         self.refuse = False
         self.connections = 0
-        self.most = 0
-        """How many were open at the same time, at most."""
+        self.arrivals: list[float] = []
+        """When each connection came, by the loop's clock."""
         self.host = listen
         self.port = listen_port
         self.source: str | None = None
@@ -91,6 +91,7 @@ class FaultProxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self.arrivals.append(asyncio.get_running_loop().time())
         if self.refuse:
             _abort(writer)
             return
@@ -102,7 +103,6 @@ class FaultProxy:
             return
         link = _Link(self, (reader, writer), there)
         self._links.add(link)
-        self.most = max(self.most, len(self._links))
         try:
             await link.run()
         finally:
