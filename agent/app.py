@@ -367,7 +367,7 @@ async def open_app(
     """An agent ready to start. Raises Busy where another one holds the store, ConfigError, StoreError."""
     clock, source = clock or SystemClock(), source or random.SystemRandom()
     if database is None:
-        database = await asyncio.to_thread(open_store, config.store_url)
+        database = await asyncio.to_thread(open_store, config.store_url, password=config.store_password)
     holder = own_holder(clock.boot)
     try:
         lease = await database.write(lambda tx: _take_lease(tx, holder, clock))

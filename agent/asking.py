@@ -171,7 +171,7 @@ def _running(config: Config) -> str | None:
     from agent.commands.common import running_agent
     from agent.store.schema import open_store
 
-    database = open_store(config.store_url)
+    database = open_store(config.store_url, password=config.store_password)
     try:
         agent = running_agent(database, time.time())
     finally:

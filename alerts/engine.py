@@ -1,7 +1,7 @@
 """The one entry from observations to transitions: evaluate(). Pure: same state and facts, same answer.
 
 The agent feeds it each batch of committed results and stores the new state, the notifications and
-its watermark in one commit; a crash in between evaluates again and arrives at the same keys.
+the end of what it observed in one commit; a crash in between evaluates again and arrives at the same keys.
 """
 
 from __future__ import annotations

@@ -8,6 +8,10 @@ from collections import defaultdict
 
 import pytest
 
+from tests.fakes.stores import postgres, postgres_url, store_url
+
+__all__ = ["postgres", "postgres_url", "store_url"]
+
 SECONDS = {
     "test_change_command.py": 160,
     "test_change_verdicts.py": 80,

@@ -347,7 +347,7 @@ def _new_id(now: float) -> str:
 def _write(config: Config, work: Callable[[Any], T]) -> T:
     from agent.store.schema import open_store
 
-    database = open_store(config.store_url)
+    database = open_store(config.store_url, password=config.store_password)
     try:
         return database.write_now(lambda tx: work(tx.conn))
     finally:

@@ -46,7 +46,7 @@ def open_existing(config: Config) -> Database:
     url = sa.make_url(config.store_url)
     if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
         raise StoreError(f"there is no store at {url.database} yet: run the agent first (mailcanary run)")
-    return open_store(config.store_url)
+    return open_store(config.store_url, password=config.store_password)
 
 
 def running_agent(database: Database, now: float) -> Mapping[str, Any] | None:

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
         size = schema.backup(config.store_url, Path(args.file))
         print(f"{args.file}: {size} bytes")
         return 0
-    database = Database(config.store_url)
+    database = Database(config.store_url, password=config.store_password)
     try:
         if args.action == "upgrade":
             schema.upgrade(database.engine)

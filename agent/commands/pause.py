@@ -27,7 +27,8 @@ def switch(args: argparse.Namespace, *, paused: bool) -> int:
     from agent.store import rows
     from agent.store.schema import open_store
 
-    database = open_store(load_config(args).store_url)
+    config = load_config(args)
+    database = open_store(config.store_url, password=config.store_password)
     try:
         database.write_now(lambda tx: rows.set_setting(tx.conn, rows.PAUSED, paused))
     finally:

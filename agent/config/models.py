@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -86,6 +86,12 @@ class Config(Section):
         if not url.startswith("sqlite:///"):
             return url
         return "sqlite:///" + str((self.base / url.removeprefix("sqlite:///")).absolute())
+
+    @property
+    def store_password(self) -> Callable[[], str] | None:
+        """Reads `agent.store_password` anew at each call; None where there is none."""
+        secret = self.agent.store_password
+        return secret.reveal if secret is not None else None
 
     @cached_property
     def routes_resolved(self) -> tuple[Route, ...]:

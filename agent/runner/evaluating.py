@@ -1,5 +1,5 @@
-"""From observations to alerts: one evaluator reads from a watermark; alert state, outbox rows and the
-watermark are one commit, so that a crash evaluates again and arrives at the same keys."""
+"""From observations to alerts: alert state, outbox rows and the end of the observations they come from
+are one commit, so that a crash evaluates again and arrives at the same keys."""
 
 from __future__ import annotations
 
@@ -48,16 +48,13 @@ class Evaluator:
     _stored: EngineState = field(default_factory=EngineState)
     """The state as the store has it: what a reload took away is still to be deleted there."""
     _expected: Expected | None = None
-    _watermark: int = 0
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """State is read, moved on and written in one turn."""
 
     async def load(self) -> None:
         """Reads what the last evaluation left."""
-        found, self._watermark = await self.services.database.read(
-            lambda conn: (incidents.engine_rows(conn), incidents.watermark(conn))
-        )
+        found = await self.services.database.read(incidents.engine_rows)
         self.state = self._stored = from_rows(found)
         self.configure()
 
@@ -106,7 +103,7 @@ class Evaluator:
     async def _once(self) -> Sequence[Transition]:
         found, silences, paused = await self.services.database.read(
             lambda conn: (
-                rows.observations_after(conn, self._watermark),
+                rows.waiting_observations(conn),
                 incidents.active_silences(conn, self._now()),
                 bool(rows.setting(conn, rows.PAUSED)),
             )
@@ -116,7 +113,7 @@ class Evaluator:
         expected = self._runs(paused)
         rules = self.settings.rules
         state, transitions = evaluate(self.state, observations, self._now(), rules, muting, expected)
-        await self._commit(state, transitions, found[-1][0] if found else self._watermark)
+        await self._commit(state, transitions, [number for number, _, _ in found])
         return transitions
 
     def _runs(self, paused: bool) -> Expected | None:
@@ -133,12 +130,14 @@ class Evaluator:
         """Somebody takes an alert on. False where there is no such open alert."""
         async with self._turn:
             state, transitions = acknowledge(self.state, key, by, self._now())
-            await self._commit(state, transitions, self._watermark)
+            await self._commit(state, transitions)
         return bool(transitions)
 
-    async def _commit(self, state: EngineState, transitions: Sequence[Transition], mark: int) -> None:
+    async def _commit(
+        self, state: EngineState, transitions: Sequence[Transition], seen: Sequence[int] = ()
+    ) -> None:
         write, delete = changed_rows(self._stored, state)
-        if not (write or delete or transitions or mark != self._watermark):
+        if not (write or delete or transitions or seen):
             return
         settings = self.settings
         pages = Pages(settings.external_url, settings.runbook_url, settings.agent)
@@ -146,7 +145,8 @@ class Evaluator:
 
         def commit(tx: Tx) -> None:
             self.services.fence(tx)
-            incidents.write_engine(tx.conn, write, delete, mark)
+            rows.evaluated(tx.conn, seen)
+            incidents.write_engine(tx.conn, write, delete)
             incidents.write_alerts(tx.conn, self._stored, state, transitions, self._now())
             outbox.add(tx.conn, told, self._now())
             if told:
@@ -155,7 +155,6 @@ class Evaluator:
         # Alert state can be evaluated again from what is stored; what people are told must not be lost.
         await self.services.database.write(commit, durable=bool(transitions))
         self.state = self._stored = state
-        self._watermark = mark
         for transition in transitions:
             log.info(
                 "alert",

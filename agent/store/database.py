@@ -9,25 +9,32 @@ from __future__ import annotations
 
 import asyncio
 import queue
-import sqlite3
 import threading
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.engine import URL, Connection, Engine, make_url
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.engine import Connection, Engine, make_url
+from sqlalchemy.exc import SQLAlchemyError
 
+from agent.store.backend import Reveal, open_backend
 from agent.store.prepared import Prepared, Row
 from probes.errors import MailcanaryError, StoreError
 
 T = TypeVar("T")
 BATCH = 500
 """Units of work that may share one transaction."""
+WRITE_SECONDS = 15.0
+READ_SECONDS = 30.0
+"""Seconds that a server may take over one transaction."""
+AWAY_SECONDS = 1.0
+"""Seconds for which nobody tries to connect again after that failed."""
+PAUSES = (0.02, 0.1, 0.3)
+"""Seconds before work is done again that met another agent's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +75,7 @@ class _Unit:
     work: Callable[[Tx], Any]
     future: asyncio.Future[Any] | Future[Any]
     durable: bool = True
+    order: str = ""
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
@@ -90,22 +98,29 @@ def _answer(answers: Sequence[Answer]) -> None:
 class Database:
     """SQLite (the default) or PostgreSQL, with one writer.
 
-    Raises StoreError for whatever the database refuses; what was not committed did not happen.
+    Raises StoreError for whatever the database refuses; what was not committed did not happen. Where a
+    server is away, that is said in seconds; the next unit after it is back is taken.
     """
 
-    def __init__(self, url: str, *, on_hints: Callable[[Sequence[Hint]], None] | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        password: Reveal | None = None,
+        on_hints: Callable[[Sequence[Hint]], None] | None = None,
+    ) -> None:
         self.url = make_url(url)
-        self._engine = _create_engine(self.url)
+        self._backend = open_backend(url, password)
         self._on_hints = on_hints
         self._queue: queue.SimpleQueue[_Unit | None] = queue.SimpleQueue()
         self._closed = False
-        self._sqlite = self.url.get_backend_name() == "sqlite"
         self.failures = 0
         """Writes that the database itself did not take: disk full, read-only, no connection."""
         self.failure = ""
         """What it said to the last of them."""
         self._writing: Connection | None = None  # the writer thread's own
         self._durable: bool | None = None  # what that connection was last told
+        self._away: tuple[float, Exception] | None = None  # until when nobody need ask again, and why
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="store-read")
         self._writer = threading.Thread(target=self._write_loop, name="store-write", daemon=True)
         self._writer.start()
@@ -113,21 +128,28 @@ class Database:
     @property
     def engine(self) -> Engine:
         """The SQLAlchemy engine, for migrations."""
-        return self._engine
+        return self._backend.engine
+
+    @property
+    def shared(self) -> bool:
+        """Whether it is a server's, where agents on other machines may work too."""
+        return not self._backend.one_file
 
     def subscribe(self, on_hints: Callable[[Sequence[Hint]], None]) -> None:
         """Sets who hears of committed hints; called in the writer thread."""
         self._on_hints = on_hints
 
-    async def write(self, work: Callable[[Tx], T], *, durable: bool = True) -> T:
+    async def write(self, work: Callable[[Tx], T], *, durable: bool = True, order: str = "") -> T:
         """Runs `work` in a transaction and returns once it is committed.
 
         durable: on the disk, even if the power fails the next moment. Intents and the outbox need that. The
         rest survives a crash of the process in any case, and a power failure takes it back to a state from
         which the reader settles the canary again.
+        order: of those that share a transaction the smaller goes first. Who locks rows that others lock too
+        names them by it, so that all agents lock in one order and none waits for another in a circle.
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._put(_Unit(work, future, durable))
+        self._put(_Unit(work, future, durable, order))
         return await future
 
     def write_now(self, work: Callable[[Tx], T]) -> T:
@@ -148,10 +170,42 @@ class Database:
     def read_now(self, work: Callable[[Connection], T]) -> T:
         """The same for a caller without an event loop."""
         try:
-            with self._engine.connect() as conn:
-                return work(conn)
-        except SQLAlchemyError as error:
-            raise _store_error(error) from error
+            try:
+                return self._read(work)
+            except Exception as error:
+                # The server may have closed what lay idle in the pool; a read may be done again.
+                if not self._lost(error):
+                    raise
+                return self._read(work)
+        except Exception as error:
+            if isinstance(error, SQLAlchemyError) or self._backend.is_fault(error):
+                raise _store_error(error) from error
+            raise
+
+    def _read(self, work: Callable[[Connection], T]) -> T:
+        with self._connect() as conn, self._backend.limit(conn, READ_SECONDS):
+            return work(conn)
+
+    def _connect(self) -> Connection:
+        """A connection; for a moment after one could not be had nobody waits for the next failure."""
+        away = self._away
+        if away is not None and time.monotonic() < away[0]:
+            raise away[1]
+        try:
+            conn = self.engine.connect()
+        except Exception as error:
+            if self._backend.is_lost(error):
+                self._away = (time.monotonic() + AWAY_SECONDS, error)
+            raise
+        self._away = None
+        return conn
+
+    def _lost(self, error: Exception) -> bool:
+        """Whether a connection was lost that was there before; then all that lie in the pool go."""
+        if self._away is not None or not self._backend.is_lost(error):
+            return False
+        self.engine.dispose(close=False)
+        return True
 
     def close(self) -> None:
         """Commits what is queued and closes every connection."""
@@ -159,7 +213,7 @@ class Database:
         self._queue.put(None)
         self._writer.join(timeout=30)
         self._readers.shutdown(wait=True)
-        self._engine.dispose()
+        self._backend.close()
 
     def _write_loop(self) -> None:
         ended = False
@@ -169,33 +223,48 @@ class Database:
         self._put_back()
 
     def _gather(self, first: _Unit) -> tuple[list[_Unit], bool]:
-        batch = [first]
+        batch, ended = [first], False
         while len(batch) < BATCH:
             try:
                 unit = self._queue.get_nowait()
             except queue.Empty:
                 break
             if unit is None:
-                return batch, True
+                ended = True
+                break
             batch.append(unit)
-        return batch, False
+        return sorted(batch, key=lambda unit: unit.order), ended
 
     def _commit(self, batch: list[_Unit]) -> None:
         try:
             durable = any(unit.durable for unit in batch)
-            results = self._transaction([unit.work for unit in batch], durable)
+            works = [unit.work for unit in batch]
+            alone = len(batch) == 1
+            results = self._patiently(works, durable) if alone else self._transaction(works, durable)
         except Exception as error:
-            if len(batch) > 1:
+            lost = self._backend.is_lost(error)
+            if len(batch) > 1 and not lost:
                 for unit in batch:
                     self._commit([unit])
                 return
             self._note(error)
-            self._deliver([(batch[0], None, _store_error(error))])
+            self._deliver([(unit, None, _store_error(error)) for unit in batch])
             return
         self._deliver([(unit, result, None) for unit, result in zip(batch, results, strict=True)])
 
+    def _patiently(self, works: Sequence[Callable[[Tx], Any]], durable: bool) -> list[Any]:
+        """What met another agent's work is done again, a few times."""
+        for pause in PAUSES:
+            try:
+                return self._transaction(works, durable)
+            except Exception as error:
+                if not self._backend.may_repeat(error):
+                    raise
+            time.sleep(pause)
+        return self._transaction(works, durable)
+
     def _note(self, error: Exception) -> None:
-        if isinstance(error, OperationalError | sqlite3.OperationalError):
+        if self._backend.is_fault(error):
             self.failure = str(getattr(error, "orig", None) or error)
             self.failures += 1
 
@@ -212,39 +281,62 @@ class Database:
                     loop.call_soon_threadsafe(_answer, group)
 
     def _transaction(self, works: Sequence[Callable[[Tx], Any]], durable: bool = True) -> list[Any]:
+        kept = self._writing is not None
+        try:
+            return self._once(works, durable)
+        except _Uncommitted as error:
+            if not kept:
+                raise error.cause from None
+        # The server had closed the kept connection, and nothing was committed on it.
+        try:
+            return self._once(works, durable)
+        except _Uncommitted as error:
+            raise error.cause from None
+
+    def _once(self, works: Sequence[Callable[[Tx], Any]], durable: bool) -> list[Any]:
+        done = False
         try:
             conn = self._writing or self._take_out()
-            self._say_durability(conn, durable)
-            with conn.begin():
-                if not (durable or self._sqlite):
-                    conn.exec_driver_sql("SET LOCAL synchronous_commit = off")
+            with self._backend.limit(conn, WRITE_SECONDS), self._begin(conn, durable):
                 tx = Tx(conn)
                 results = [work(tx) for work in works]
                 tx.flush()
-        except BaseException:
-            self._put_back()  # the next transaction begins on a connection that is known to be good
+                done = True
+        except BaseException as error:
+            self._put_back(error)  # the next transaction begins on a connection that is known to be good
+            if not done and isinstance(error, Exception) and self._backend.is_lost(error):
+                raise _Uncommitted(error) from error
             raise
-        if not self._sqlite:  # a server may close it while it is idle: the pool tries it before each use
-            self._put_back()
         self._publish(tx.hints)
         return results
 
+    @contextmanager
+    def _begin(self, conn: Connection, durable: bool) -> Iterator[None]:
+        inside = self._backend.begins_with_durability()
+        changed = durable is not self._durable
+        if changed and not inside:
+            self._backend.say_durability(conn, durable)
+        with conn.begin():
+            if changed and inside:
+                self._backend.say_durability(conn, durable)
+            yield
+        self._durable = durable
+
     def _take_out(self) -> Connection:
-        """The writer's connection. A file's is kept: to take one from the pool costs as much as a commit."""
-        self._writing = self._engine.connect().execution_options(mailcanary_write=True)
+        """The writer's connection is kept: to take one from the pool costs as much as a commit."""
+        self._writing = self._connect().execution_options(mailcanary_write=True)
         self._durable = None
         return self._writing
 
-    def _put_back(self) -> None:
-        if self._writing is not None:
-            self._writing.close()
-            self._writing = None
-
-    def _say_durability(self, conn: Connection, durable: bool) -> None:
-        if self._sqlite and durable is not self._durable:
-            wanted = "FULL" if durable else "NORMAL"
-            conn.connection.driver_connection.execute(f"PRAGMA synchronous={wanted}")  # type: ignore[union-attr]
-            self._durable = durable
+    def _put_back(self, error: BaseException | None = None) -> None:
+        if self._writing is None:
+            return
+        writing, self._writing = self._writing, None
+        with suppress(SQLAlchemyError):
+            if error is not None and self._backend.is_lost(error):
+                writing.invalidate()
+                self.engine.dispose(close=False)
+            writing.close()
 
     def _publish(self, hints: Sequence[Hint]) -> None:
         """After the commit: what fails here must not have the units done again."""
@@ -253,41 +345,19 @@ class Database:
                 self._on_hints(hints)
 
 
+class _Uncommitted(Exception):
+    """The connection was lost before anything was committed: the work may be done again."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
 def _store_error(error: Exception) -> MailcanaryError:
     if isinstance(error, MailcanaryError):
         return error
     origin = getattr(error, "orig", None)
     return StoreError(str(origin or error))
-
-
-def _create_engine(url: URL) -> Engine:
-    if url.get_backend_name() == "sqlite":
-        return _sqlite_engine(url)
-    return sa.create_engine(url, pool_pre_ping=True)
-
-
-def _sqlite_engine(url: URL) -> Engine:
-    path = url.database
-    if not path or path == ":memory:":
-        raise StoreError("SQLite needs a file: an in-memory store would forget every intent")
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    if not Path(path).exists():
-        Path(path).touch(mode=0o600)
-    engine = sa.create_engine(url, connect_args={"timeout": 15.0, "check_same_thread": False})
-
-    @sa.event.listens_for(engine, "connect")
-    def _pragmas(raw: Any, _record: object) -> None:
-        raw.isolation_level = None  # BEGIN is ours to say, below
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=15000", "foreign_keys=ON"):
-            raw.execute(f"PRAGMA {pragma}")
-
-    @sa.event.listens_for(engine, "begin")
-    def _begin(conn: Connection) -> None:
-        immediate = conn.get_execution_options().get("mailcanary_write")
-        # On the driver itself: SQLAlchemy's way costs more than the statement.
-        conn.connection.driver_connection.execute("BEGIN IMMEDIATE" if immediate else "BEGIN")  # type: ignore[union-attr]
-
-    return engine
 
 
 def upsert(conn: Connection, table: sa.Table, keys: Sequence[str], row: Mapping[str, object]) -> None:

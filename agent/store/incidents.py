@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from agent.store.database import upsert
-from agent.store.tables import alerts, observations, silences, transitions
+from agent.store.tables import alerts, silences, transitions
 from agent.store.tables import engine_rows as engine_table
 from alerts import codec
 from alerts.lifecycle import Alert, Transition
@@ -18,28 +18,18 @@ from alerts.settings import Match
 from alerts.state import EngineState
 from alerts.texts import headline
 
-WATERMARK = "watermark"
-
 
 def engine_rows(conn: Connection) -> dict[str, Any]:
     """The engine's rows as alerts.state.from_rows takes them."""
-    query = sa.select(engine_table).where(engine_table.c.key != WATERMARK)
-    return {row.key: row.value for row in conn.execute(query)}
+    return {row.key: row.value for row in conn.execute(sa.select(engine_table))}
 
 
-def watermark(conn: Connection) -> int:
-    """The last observation that was evaluated."""
-    row = conn.execute(sa.select(engine_table.c.value).where(engine_table.c.key == WATERMARK)).first()
-    return int(row[0]) if row else 0
-
-
-def write_engine(conn: Connection, write: Mapping[str, Any], delete: Iterable[str], mark: int) -> None:
-    """Writes what changed of the engine's state and moves the watermark; what is behind it goes."""
-    for key, value in {**write, WATERMARK: mark}.items():
+def write_engine(conn: Connection, write: Mapping[str, Any], delete: Iterable[str]) -> None:
+    """Writes what changed of the engine's state."""
+    for key, value in write.items():
         upsert(conn, engine_table, ["key"], {"key": key, "value": value})
     for key in delete:
         conn.execute(sa.delete(engine_table).where(engine_table.c.key == key))
-    conn.execute(sa.delete(observations).where(observations.c.id <= mark))
 
 
 def write_alerts(

@@ -60,10 +60,11 @@ class Prepared:
     def _for(self, conn: Connection) -> tuple[str, Callable[[Row], Any]]:
         known = self._compiled.get(conn.dialect.name)
         if known is None:
+            statement: Any = self._statement
             compiled: Any = (
-                self._statement.compile(dialect=conn.dialect, column_keys=list(self._names))
-                if isinstance(self._statement, sa.Insert)
-                else self._statement.compile(dialect=conn.dialect)
+                statement.inline().compile(dialect=conn.dialect, column_keys=list(self._names))
+                if isinstance(statement, sa.Insert)
+                else statement.compile(dialect=conn.dialect)
             )
             known = self._compiled[conn.dialect.name] = (str(compiled), self._shape(compiled))
         return known

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -22,6 +22,7 @@ from agent.store.tables import (
     settings,
     token_keys,
 )
+from probes.errors import StaleWrite
 
 PAUSED = "paused"
 CLOCKS = "clocks"
@@ -40,7 +41,9 @@ _schedule = Prepared(sa.select(schedules).where(schedules.c.name == sa.bindparam
 def setting(conn: Connection, key: str) -> Any:
     """A setting's value, or None."""
     row = _setting.first(conn, key)
-    return (json.loads(row[0]) if isinstance(row[0], str) else row[0]) if row else None
+    if row is None:
+        return None
+    return json.loads(row[0]) if conn.dialect.name == "sqlite" else row[0]
 
 
 def set_setting(conn: Connection, key: str, value: object) -> None:
@@ -186,17 +189,34 @@ def observe(tx: Tx, at: float, kind: str, body: Mapping[str, object]) -> None:
     tx.defer(EVALUATE)
 
 
-def observations_after(
-    conn: Connection, watermark: int, limit: int = 5000
-) -> list[tuple[int, str, Mapping[str, Any]]]:
-    """What the evaluator has not seen yet: (id, kind, body)."""
-    query = (
-        sa.select(observations.c.id, observations.c.kind, observations.c.body)
-        .where(observations.c.id > watermark)
-        .order_by(observations.c.id)
-        .limit(limit)
-    )
+def waiting_observations(conn: Connection, limit: int = 5000) -> list[tuple[int, str, Mapping[str, Any]]]:
+    """What is not evaluated yet, oldest first: (id, kind, body). Those that are there are the work: ids of
+    several agents are not committed in their order."""
+    query = sa.select(observations.c.id, observations.c.kind, observations.c.body)
+    query = query.order_by(observations.c.id).limit(limit)
     return [(row[0], row[1], row[2]) for row in conn.execute(query)]
+
+
+def evaluated(conn: Connection, ids: Sequence[int]) -> None:
+    """Deletes observations in the commit of what was made of them. Raises StaleWrite where they are gone.
+
+    ids: in their order. Runs of neighbours go together; what is not named stays, wherever its id lies.
+    """
+    gone = 0
+    for first, last in _runs(ids):
+        gone += conn.execute(sa.delete(observations).where(observations.c.id.between(first, last))).rowcount
+    if gone != len(ids):
+        raise StaleWrite("observations were evaluated by somebody else")
+
+
+def _runs(ids: Sequence[int]) -> list[tuple[int, int]]:
+    runs: list[tuple[int, int]] = []
+    for number in ids:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], number)
+        else:
+            runs.append((number, number))
+    return runs
 
 
 def set_agent(conn: Connection, row: Mapping[str, object]) -> None:

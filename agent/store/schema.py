@@ -13,6 +13,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection, Engine
 
+from agent.store.backend import Reveal
 from agent.store.database import Database
 from probes.errors import SchemaMismatch, StoreError
 
@@ -48,6 +49,15 @@ def upgrade(engine: Engine, revision: str = "head") -> None:
         conn.commit()
 
 
+def make(url: str, *, password: Reveal | None = None) -> None:
+    """Makes the schema in an empty database, or brings it up to date."""
+    database = Database(url, password=password)
+    try:
+        upgrade(database.engine)
+    finally:
+        database.close()
+
+
 def downgrade(engine: Engine, revision: str) -> None:
     """Takes migrations back."""
     with engine.connect() as conn:
@@ -55,18 +65,23 @@ def downgrade(engine: Engine, revision: str) -> None:
         conn.commit()
 
 
-def open_store(url: str, *, migrate: bool = True) -> Database:
+def open_store(url: str, *, password: Reveal | None = None, migrate: bool = True) -> Database:
     """Opens the store; an empty or older SQLite file is brought up to date.
 
-    Raises SchemaMismatch where that is not possible, StoreError where it cannot be opened.
+    password: of the PostgreSQL user, asked for at each connection; without it libpq's own means count
+    (PGPASSFILE, PGSERVICE). Raises SchemaMismatch where that is not possible, StoreError where it cannot
+    be opened.
     """
     try:
-        database = Database(url)
+        database = Database(url, password=password)
         if migrate and database.url.get_backend_name() == "sqlite":
             if current(database.engine) != head():
                 upgrade(database.engine)
         elif current(database.engine) != head():
-            raise SchemaMismatch(f"it has {current(database.engine)}, this program needs {head()}")
+            raise SchemaMismatch(
+                f"it has {current(database.engine) or 'no schema'}, this program needs {head()}: "
+                "run `mailcanary db upgrade`"
+            )
     except (sa.exc.SQLAlchemyError, sqlite3.Error, OSError) as error:
         raise StoreError(str(getattr(error, "orig", None) or error)) from error
     return database

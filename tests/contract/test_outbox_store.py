@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from tempfile import TemporaryDirectory
 from typing import Protocol
 
 import pytest
@@ -46,7 +45,7 @@ class MemoryRoom:
 
 
 @asynccontextmanager
-async def _memory() -> AsyncIterator[Room]:
+async def _memory(request: pytest.FixtureRequest) -> AsyncIterator[Room]:
     yield MemoryRoom()
 
 
@@ -68,21 +67,34 @@ class SqlRoom:
 
 
 @asynccontextmanager
-async def _sql() -> AsyncIterator[Room]:
-    with TemporaryDirectory() as folder:
-        database = open_store(f"sqlite:///{folder}/store.db")
-        try:
-            yield SqlRoom(database)
-        finally:
-            database.close()
+async def _sqlite(request: pytest.FixtureRequest) -> AsyncIterator[Room]:
+    folder = request.getfixturevalue("tmp_path")
+    async with _sql(f"sqlite:///{folder}/store.db") as room:
+        yield room
 
 
-STORES: dict[str, Callable[[], AbstractAsyncContextManager[Room]]] = {"memory": _memory, "sqlite": _sql}
+@asynccontextmanager
+async def _postgresql(request: pytest.FixtureRequest) -> AsyncIterator[Room]:
+    async with _sql(request.getfixturevalue("postgres_url")) as room:
+        yield room
+
+
+@asynccontextmanager
+async def _sql(url: str) -> AsyncIterator[Room]:
+    database = open_store(url)
+    try:
+        yield SqlRoom(database)
+    finally:
+        database.close()
+
+
+Opener = Callable[[pytest.FixtureRequest], AbstractAsyncContextManager[Room]]
+STORES: dict[str, Opener] = {"memory": _memory, "sqlite": _sqlite, "postgresql": _postgresql}
 
 
 @pytest.fixture(params=list(STORES))
 async def room(request: pytest.FixtureRequest) -> AsyncIterator[Room]:
-    async with STORES[request.param]() as found:
+    async with STORES[request.param](request) as found:
         yield found
 
 

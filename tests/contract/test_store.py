@@ -29,8 +29,20 @@ DAY = 86_400.0
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
+def url(store_url: str) -> str:
+    return store_url
+
+
+@pytest.fixture
+def file_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/folder/mailcanary.db"
+
+
+@pytest.fixture
+def file_store(file_url: str) -> Iterator[Database]:
+    database = open_store(file_url)
+    yield database
+    database.close()
 
 
 @pytest.fixture
@@ -136,12 +148,12 @@ async def test_a_jump_of_the_clock_moves_what_lies_ahead(store: Database) -> Non
 # --- transactions -------------------------------------------------------------------------------------------
 
 
-async def test_what_was_awaited_is_on_disk(store: Database, url: str) -> None:
-    await store.write(lambda tx: canaries.insert(tx, canary()))
-    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as other:
+async def test_what_was_awaited_is_on_disk(file_store: Database, file_url: str) -> None:
+    await file_store.write(lambda tx: canaries.insert(tx, canary()))
+    with closing(sqlite3.connect(file_url.removeprefix("sqlite:///"))) as other:
         assert other.execute("select count(*) from canaries").fetchone() == (1,)
         assert other.execute("pragma journal_mode").fetchone() == ("wal",)
-    pragma = await store.read(lambda conn: conn.exec_driver_sql("pragma synchronous").scalar())
+    pragma = await file_store.read(lambda conn: conn.exec_driver_sql("pragma synchronous").scalar())
     assert pragma == 2, "FULL: every commit is synced"
 
 
@@ -217,8 +229,8 @@ def test_a_loop_that_ended_does_not_stop_the_writer(store: Database) -> None:
     assert {c.id for c in store.read_now(canaries.everything)} >= {"next"}
 
 
-def test_the_file_is_the_owners_alone(store: Database, url: str) -> None:
-    path = Path(url.removeprefix("sqlite:///"))
+def test_the_file_is_the_owners_alone(file_store: Database, file_url: str) -> None:
+    path = Path(file_url.removeprefix("sqlite:///"))
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
@@ -276,14 +288,14 @@ def test_no_store_in_memory() -> None:
         open_store("sqlite:///:memory:")
 
 
-def test_a_backup_restores(store: Database, url: str, tmp_path: Path) -> None:
+def test_a_backup_restores(file_store: Database, file_url: str, tmp_path: Path) -> None:
     for number in range(50):
-        store.write_now(lambda tx, n=number: canaries.insert(tx, canary(f"c{n}")))  # type: ignore[misc]
+        file_store.write_now(lambda tx, n=number: canaries.insert(tx, canary(f"c{n}")))  # type: ignore[misc]
     target = tmp_path / "backup.db"
-    assert schema.backup(url, target) > 0
+    assert schema.backup(file_url, target) > 0
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
     with pytest.raises(StoreError):
-        schema.backup(url, target)
+        schema.backup(file_url, target)
     restored = open_store(f"sqlite:///{target}")
     assert len(restored.read_now(canaries.everything)) == 50
     restored.close()

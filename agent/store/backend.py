@@ -1,0 +1,112 @@
+"""What the database behind the one writer does in its own way: connections, durability, errors, deadlines."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL, Connection, Engine, make_url
+from sqlalchemy.exc import OperationalError
+
+from probes.errors import StoreError
+
+Reveal = Callable[[], str]
+"""Gives the password when a connection is made, so that a rotated one counts at once."""
+
+
+class Backend(Protocol):
+    """One kind of database."""
+
+    engine: Engine
+    one_file: bool
+    """Whether nobody but this machine can have it open."""
+
+    def say_durability(self, conn: Connection, durable: bool) -> None:
+        """What commits on this connection promise from now on."""
+
+    def begins_with_durability(self) -> bool:
+        """Whether `say_durability` belongs into the transaction (True) or before it."""
+
+    def limit(self, conn: Connection, seconds: float) -> AbstractContextManager[None]:
+        """Within it the connection is cut where the database has not answered in so many seconds."""
+
+    def is_lost(self, error: BaseException) -> bool:
+        """Whether the connection is gone, or there was none to be had."""
+
+    def may_repeat(self, error: BaseException) -> bool:
+        """Whether the same work may well succeed when it is simply done again: it met somebody else's."""
+
+    def is_fault(self, error: BaseException) -> bool:
+        """Whether the database itself did not take the work: disk full, read-only, no connection."""
+
+    def close(self) -> None:
+        """Closes every connection."""
+
+
+def open_backend(url: str, password: Reveal | None = None) -> Backend:
+    """The backend for `agent.store`. Raises StoreError."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        return SqliteBackend(parsed)
+    from agent.store.postgres import PostgresBackend  # its driver costs memory and time to load
+
+    return PostgresBackend(parsed, password)
+
+
+class SqliteBackend:
+    """One file, one writer, no server: nothing to wait for but the disk."""
+
+    one_file = True
+
+    def __init__(self, url: URL) -> None:
+        self.engine = _sqlite_engine(url)
+
+    def say_durability(self, conn: Connection, durable: bool) -> None:
+        wanted = "FULL" if durable else "NORMAL"
+        conn.connection.driver_connection.execute(f"PRAGMA synchronous={wanted}")  # type: ignore[union-attr]
+
+    def begins_with_durability(self) -> bool:
+        return False
+
+    def limit(self, conn: Connection, seconds: float) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def is_lost(self, error: BaseException) -> bool:
+        return False
+
+    def may_repeat(self, error: BaseException) -> bool:
+        return False
+
+    def is_fault(self, error: BaseException) -> bool:
+        return isinstance(error, OperationalError | sqlite3.OperationalError)
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def _sqlite_engine(url: URL) -> Engine:
+    path = url.database
+    if not path or path == ":memory:":
+        raise StoreError("SQLite needs a file: an in-memory store would forget every intent")
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    if not Path(path).exists():
+        Path(path).touch(mode=0o600)
+    engine = sa.create_engine(url, connect_args={"timeout": 15.0, "check_same_thread": False})
+
+    @sa.event.listens_for(engine, "connect")
+    def _pragmas(raw: Any, _record: object) -> None:
+        raw.isolation_level = None  # BEGIN is ours to say, below
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=15000", "foreign_keys=ON"):
+            raw.execute(f"PRAGMA {pragma}")
+
+    @sa.event.listens_for(engine, "begin")
+    def _begin(conn: Connection) -> None:
+        immediate = conn.get_execution_options().get("mailcanary_write")
+        # On the driver itself: SQLAlchemy's way costs more than the statement.
+        conn.connection.driver_connection.execute("BEGIN IMMEDIATE" if immediate else "BEGIN")  # type: ignore[union-attr]
+
+    return engine
