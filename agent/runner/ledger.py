@@ -67,7 +67,9 @@ class Ledger:
     async def apply(self, canary_id: str, step: Step) -> Canary | None:
         """Moves one canary on and returns it; None where there is no such canary."""
         database = self._services.database
-        change = await database.write(lambda tx: self.apply_in(tx, canary_id, step), durable=False)
+        change = await database.write(
+            lambda tx: self.apply_in(tx, canary_id, step), durable=False, order=canary_id
+        )
         if change is None:
             return None
         self.committed([change])

@@ -297,7 +297,9 @@ class Rounds:
         async with self.sending.slot() as free:
             if not free:
                 return Held("the agent stops", 0.0)
-            claimed = await self.services.database.write(lambda tx: self._claim(tx, row, route))
+            claimed = await self.services.database.write(
+                lambda tx: self._claim(tx, row, route), order=self.sending.order(route)
+            )
             if isinstance(claimed, Held):
                 return claimed
             self.ledger.committed([claimed])

@@ -85,7 +85,9 @@ class Sending:
 
     async def _claim_scheduled(self, name: str, route: Route) -> Canary | None:
         try:
-            change = await self.services.database.write(lambda tx: self._claim(tx, name, route))
+            change = await self.services.database.write(
+                lambda tx: self._claim(tx, name, route), order=self.order(route)
+            )
         except StoreError as error:
             log.error("cannot persist, so nothing is sent", route=route.name, error=str(error))
             return None
@@ -112,27 +114,32 @@ class Sending:
             return None
         return self.intend(tx, route, now, round_id="")
 
+    def order(self, route: Route) -> str:
+        """What a claim on the route locks, for `Database.write`."""
+        return _pace(self.origins.provider(route.seed))
+
     def held(self, tx: Tx, route: Route, now: Moment) -> Held | None:
         """What keeps a canary back now: the pause, the seed's day, the provider's pace or its silence."""
         if rows.setting(tx.conn, rows.PAUSED):
             return Held("paused", now.wall + min(route.every, 30.0))
+        provider = self.origins.provider(route.seed)
+        # First the lock, then the count: it includes what other agents have just sent there.
+        free_at = rows.lock_pace(tx.conn, _pace(provider))
         limit = self.origins.daily_limit(route.seed)
         tx.flush()
         if canaries.count_since(tx.conn, route.seed, now.wall - DAY) >= limit:
             return Held("daily limit of the seed", now.wall + route.every)
-        return self._paced(tx, route, now)
+        return self._paced(tx, route, now, free_at)
 
-    def _paced(self, tx: Tx, route: Route, now: Moment) -> Held | None:
+    def _paced(self, tx: Tx, route: Route, now: Moment, free_at: float) -> Held | None:
         provider = self.origins.provider(route.seed)
         silent = rows.pace(tx.conn, _silence(route.sender, provider))
         if silent is not None and silent > now.wall:
             return Held("the provider asked for silence", silent)
-        pace = self.origins.pace(provider)
-        name = f"provider/{provider}"
-        free, at = pace.take(rows.pace(tx.conn, name), now.wall)
+        free, at = self.origins.pace(provider).take(free_at, now.wall)
         if not free:
             return Held("pace of the provider", at)
-        rows.set_pace(tx.conn, name, at)
+        rows.set_pace(tx.conn, _pace(provider), at)
         return None
 
     def intend(self, tx: Tx, route: Route, now: Moment, round_id: str) -> Change:
@@ -237,6 +244,10 @@ class Sending:
         if silence or not usable or not self.origins.known_usable(canary.sender):
             await self.services.database.write(record)
         self.origins.note_usable(canary.sender, usable)
+
+
+def _pace(provider: str) -> str:
+    return f"provider/{provider}"
 
 
 def _silence(sender: str, provider: str) -> str:

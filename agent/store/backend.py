@@ -43,6 +43,9 @@ class Backend(Protocol):
     def is_fault(self, error: BaseException) -> bool:
         """Whether the database itself did not take the work: disk full, read-only, no connection."""
 
+    def connect_arguments(self) -> dict[str, Any]:
+        """What the driver needs for one more connection."""
+
     def close(self) -> None:
         """Closes every connection."""
 
@@ -83,6 +86,9 @@ class SqliteBackend:
 
     def is_fault(self, error: BaseException) -> bool:
         return isinstance(error, OperationalError | sqlite3.OperationalError)
+
+    def connect_arguments(self) -> dict[str, Any]:
+        return {"database": self.engine.url.database}
 
     def close(self) -> None:
         self.engine.dispose()

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine, make_url
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.compiler import compiles
 
 from agent.store.backend import Reveal, open_backend
 from agent.store.prepared import Prepared, Row
@@ -43,6 +44,12 @@ class Hint:
 
     kind: str
     key: str = ""
+    to: str = ""
+    """The holder of the agent that is to look, or a queue that several read; "" for this agent."""
+
+
+Carrier = Callable[[Connection, Sequence[Hint]], None]
+"""Takes hints for other agents along in the transaction that they belong to."""
 
 
 @dataclass(slots=True)
@@ -66,7 +73,7 @@ class Tx:
         self._later.clear()
 
     def defer(self, *hints: Hint) -> None:
-        """Publishes hints once the transaction is committed."""
+        """Publishes hints with the transaction: after its commit, and never without it."""
         self.hints.extend(hints)
 
 
@@ -112,6 +119,7 @@ class Database:
         self.url = make_url(url)
         self._backend = open_backend(url, password)
         self._on_hints = on_hints
+        self._carry: Carrier | None = None
         self._queue: queue.SimpleQueue[_Unit | None] = queue.SimpleQueue()
         self._closed = False
         self.failures = 0
@@ -135,9 +143,17 @@ class Database:
         """Whether it is a server's, where agents on other machines may work too."""
         return not self._backend.one_file
 
+    def connect_arguments(self) -> dict[str, Any]:
+        """What the driver needs for one more connection, with the password as it is now."""
+        return self._backend.connect_arguments()
+
     def subscribe(self, on_hints: Callable[[Sequence[Hint]], None]) -> None:
         """Sets who hears of committed hints; called in the writer thread."""
         self._on_hints = on_hints
+
+    def carry(self, carrier: Carrier | None) -> None:
+        """Sets who takes hints for other agents along; called in the writer thread."""
+        self._carry = carrier
 
     async def write(self, work: Callable[[Tx], T], *, durable: bool = True, order: str = "") -> T:
         """Runs `work` in a transaction and returns once it is committed.
@@ -301,14 +317,24 @@ class Database:
                 tx = Tx(conn)
                 results = [work(tx) for work in works]
                 tx.flush()
+                own = self._send_along(conn, tx.hints)
                 done = True
         except BaseException as error:
             self._put_back(error)  # the next transaction begins on a connection that is known to be good
             if not done and isinstance(error, Exception) and self._backend.is_lost(error):
                 raise _Uncommitted(error) from error
             raise
-        self._publish(tx.hints)
+        self._publish(own)
         return results
+
+    def _send_along(self, conn: Connection, hints: Sequence[Hint]) -> list[Hint]:
+        """Gives hints for others to the carrier; returns those that are for this agent."""
+        others = [hint for hint in hints if hint.to]
+        if not others:
+            return list(hints)
+        if self._carry is not None:
+            self._carry(conn, list(dict.fromkeys(others)))
+        return [hint for hint in hints if not hint.to]
 
     @contextmanager
     def _begin(self, conn: Connection, durable: bool) -> Iterator[None]:
@@ -358,6 +384,17 @@ def _store_error(error: Exception) -> MailcanaryError:
         return error
     origin = getattr(error, "orig", None)
     return StoreError(str(origin or error))
+
+
+class insert_new(sa.Insert):  # noqa: N801  # a statement, like sa.insert
+    """INSERT ... ON CONFLICT DO NOTHING: a row that is there already stays as it is."""
+
+    inherit_cache = True
+
+
+@compiles(insert_new)
+def _insert_new(statement: Any, compiler: Any, **more: Any) -> str:
+    return f"{compiler.visit_insert(statement, **more)} ON CONFLICT DO NOTHING"
 
 
 def upsert(conn: Connection, table: sa.Table, keys: Sequence[str], row: Mapping[str, object]) -> None:

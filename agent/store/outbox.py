@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from agent.store.database import Database
+from agent.store.database import Database, insert_new
 from agent.store.tables import alerts, outbox
 from alerts import notification as notifications
 from alerts.notification import Notification
@@ -20,10 +20,10 @@ _waiting = outbox.c.due_at.is_not(None)
 def add(conn: Connection, told: Iterable[Notification], now: float) -> None:
     """Stores notifications in the transaction of the alert's change; one whose id is known is ignored."""
     for one in told:
-        if conn.execute(sa.select(outbox.c.seq).where(outbox.c.id == one.id)).first():
-            continue
         conn.execute(
-            sa.insert(outbox).values(
+            insert_new(outbox)
+            .inline()
+            .values(
                 id=one.id,
                 dedup_key=one.dedup_key,
                 receiver=one.receiver,
@@ -78,7 +78,9 @@ class SqlOutbox:
             return []
 
         def claim(conn: Connection) -> list[OutboxItem]:
+            # What another agent is claiming is passed over; what is behind it in its key is no head.
             query = _heads(receiver, now).order_by(outbox.c.due_at).limit(limit)
+            query = query.with_for_update(skip_locked=True, of=outbox)
             rows = conn.execute(query).mappings().all()
             ids = [row["seq"] for row in rows]
             conn.execute(sa.update(outbox).where(outbox.c.seq.in_(ids)).values(leased_until=now + lease))

@@ -57,6 +57,7 @@ class PostgresBackend:
 
     def __init__(self, url: URL, password: Reveal | None = None) -> None:
         self.engine = _engine(url, password)
+        self._password = password
         self._watch = Watch()
 
     def say_durability(self, conn: Connection, durable: bool) -> None:
@@ -94,6 +95,11 @@ class PostgresBackend:
             origin.sqlstate and origin.sqlstate.startswith(NOT_TAKEN)
         )
 
+    def connect_arguments(self) -> dict[str, Any]:
+        _, found = self.engine.dialect.create_connect_args(self.engine.url)
+        password = {"password": self._password()} if self._password is not None else {}
+        return {**_arguments(self.engine.url), **found, **password}
+
     def close(self) -> None:
         self._watch.close()
         self.engine.dispose()
@@ -103,17 +109,17 @@ def _origin(error: BaseException) -> BaseException:
     return getattr(error, "orig", None) or error
 
 
-def _engine(url: URL, password: Reveal | None) -> Engine:
+def _arguments(url: URL) -> dict[str, Any]:
+    """What we say to libpq, but for what the URL says itself."""
     settings = " ".join(f"-c {name}={value}" for name, value in SESSION.items())
-    arguments = {
-        "connect_timeout": CONNECT,
-        "application_name": "mailcanary",
-        "options": settings,
-        **KEEPALIVE,
-    }
-    given = {name: value for name, value in arguments.items() if name not in url.query}
+    ours = {"connect_timeout": CONNECT, "application_name": "mailcanary", "options": settings, **KEEPALIVE}
+    return {name: value for name, value in ours.items() if name not in url.query}
+
+
+def _engine(url: URL, password: Reveal | None) -> Engine:
     url = url.set(drivername="postgresql+psycopg")
-    engine = sa.create_engine(url, connect_args=given, pool_size=4, max_overflow=4, pool_timeout=10.0)
+    sizes = {"pool_size": 4, "max_overflow": 4, "pool_timeout": 10.0}
+    engine = sa.create_engine(url, connect_args=_arguments(url), **sizes)
 
     @sa.event.listens_for(engine, "do_connect")
     def _password(_dialect: object, _record: object, _args: object, parameters: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from typing import Any, cast
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from agent.store.database import Hint, Tx, upsert
+from agent.store.database import Hint, Tx, insert_new, upsert
 from agent.store.prepared import Prepared
 from agent.store.tables import (
     agents,
@@ -31,6 +31,10 @@ EVALUATE = Hint("evaluate")
 
 _setting = Prepared(sa.select(settings.c.value).where(settings.c.key == sa.bindparam("wanted")), ("wanted",))
 _pace = Prepared(sa.select(paces.c.free_at).where(paces.c.name == sa.bindparam("wanted")), ("wanted",))
+_lock_pace = Prepared(
+    sa.select(paces.c.free_at).where(paces.c.name == sa.bindparam("wanted")).with_for_update(), ("wanted",)
+)
+_new_pace = Prepared(insert_new(paces), ("name", "free_at"))
 _move_pace = Prepared(
     sa.update(paces).where(paces.c.name == sa.bindparam("wanted")).values(free_at=sa.bindparam("at")),
     ("at", "wanted"),
@@ -141,6 +145,18 @@ def pace(conn: Connection, name: str) -> float | None:
     """A pace's free_at."""
     row = _pace.first(conn, name)
     return float(row[0]) if row else None
+
+
+def lock_pace(conn: Connection, name: str) -> float:
+    """A pace's free_at for one who is going to move it: nobody else can before this transaction ends.
+
+    Whatever is counted afterwards in the same transaction includes what those did who had the lock before.
+    """
+    row = _lock_pace.first(conn, name)
+    if row is None:
+        _new_pace.run(conn, [(name, 0.0)])
+        row = _lock_pace.all(conn, name)[0]
+    return float(row[0])
 
 
 def set_pace(conn: Connection, name: str, free_at: float) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from agent.store.migrations import engine
+
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -14,6 +16,7 @@ BigId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
+    engine.install(op.get_bind())
     op.create_table(
         "agents",
         sa.Column("holder", sa.String(), nullable=False),
@@ -328,6 +331,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    engine.remove(op.get_bind())
     op.drop_table("zones")
     with op.batch_alter_table("transitions", schema=None) as batch_op:
         batch_op.drop_index("ix_transitions_key")
