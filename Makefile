@@ -47,7 +47,9 @@ conformance: $(VENV)/.ready ## public test data: one line a set (CORPUS=folder)
 	$(BIN)/python -m tests.conformance --corpus $(CORPUS)
 
 bench: $(VENV)/.ready ## figures as ratios beside their goals (ARGS=probe, store, headers, ...)
-	tests/lab/install.sh
+	tests/lab/install.sh bench
+	@[ -d .cache/node/node_modules/mailauth ] || ! command -v npm >/dev/null || \
+	  npm install --silent --no-audit --no-fund --prefix .cache/node mailauth@4
 	$(BIN)/python -m tests.bench $(ARGS)
 
 soak: $(VENV)/.ready ## the full forms of the guarantees (ARGS="G5 N=300")

@@ -27,19 +27,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs until told to stop."""
-    import asyncio
-
     from agent.commands.common import config_path, load_config
     from agent.logs import configure as configure_logs
+    from agent.process import run as run_in_loop
 
     config = load_config(args, require_secrets=True)
     configure_logs(config.agent.log_format, config.agent.log_level)
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.run(_run(config, config_path(args)))
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_run(config, config_path(args)))
+    return run_in_loop(_run(config, config_path(args)))
 
 
 async def _run(config: Config, path: str) -> int:
@@ -50,6 +44,7 @@ async def _run(config: Config, path: str) -> int:
     import structlog
 
     from agent.app import open_app
+    from agent.process import started
     from probes.errors import MailcanaryError
 
     log = structlog.get_logger("agent")
@@ -72,6 +67,7 @@ async def _run(config: Config, path: str) -> int:
     try:
         await app.start()
         await app.serve()
+        started()
         log.info("mailcanary runs", routes=len(config.routes_resolved), listen=config.agent.listen)
         await app.wait()
     finally:

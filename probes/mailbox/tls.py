@@ -102,16 +102,21 @@ class TlsPipe(asyncio.BufferedProtocol):
             ready.set_result(None)
 
     def _read(self) -> None:
+        """All that can be decrypted. Asked for again only while there is something: to be told that there is
+        nothing costs an exception, which is more than the record did."""
+        incoming, inner = self._incoming, self._object
         try:
-            while data := self._object.read(_RECORD):
+            while incoming.pending or inner.pending():
+                if not (data := inner.read(_RECORD)):
+                    return self.abort()
                 self._app.data_received(data)
         except ssl.SSLWantReadError:
-            if self._outgoing.pending:
-                self._flush()
-            return
+            pass  # part of a record, or one that was no data
         except ssl.SSLError:
-            pass  # a broken record: the connection cannot be trusted any more
-        self.abort()
+            return self.abort()  # a broken record: the connection cannot be trusted any more
+        if self._outgoing.pending:
+            self._flush()
+        return None
 
     def _flush(self) -> None:
         data = self._outgoing.read()
