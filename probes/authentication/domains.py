@@ -12,9 +12,17 @@ _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\Z")
 
 
-@lru_cache(maxsize=4096)
+LONGEST = 1_024
+"""Characters beyond which no text is a name in any spelling: such is neither converted nor remembered."""
+
+
 def normal_domain(text: str) -> str:
     """Lower case, A-labels, no dots at the ends. What cannot be made so comes back lower-cased as it is."""
+    return _normal_domain(text) if len(text) <= LONGEST else text.strip().strip(".").lower()
+
+
+@lru_cache(maxsize=4096)
+def _normal_domain(text: str) -> str:
     name = text.strip().strip(".").lower()
     if name.isascii():
         return name
@@ -24,12 +32,16 @@ def normal_domain(text: str) -> str:
         return name
 
 
-@lru_cache(maxsize=4096)
 def is_host_domain(name: str) -> bool:
     """Whether a normalised name can be asked of DNS: letters, digits, hyphen, underscore, labels of 1 to 63,
     253 in all.
     """
-    return 0 < len(name) <= 253 and bool(_NAME.match(name))
+    return 0 < len(name) <= 253 and _is_host_domain(name)
+
+
+@lru_cache(maxsize=4096)
+def _is_host_domain(name: str) -> bool:
+    return bool(_NAME.match(name))
 
 
 def parents(name: str) -> list[str]:
@@ -54,11 +66,15 @@ async def load_suffixes() -> None:
         await asyncio.to_thread(_suffixes)
 
 
-@lru_cache(maxsize=4096)
 def registrable(domain: str) -> str | None:
     """The organizational domain by public suffix (RFC 7489 section 3.2), in the spelling given; None for a
     suffix.
     """
+    return _registrable(domain) if len(domain) <= LONGEST else None
+
+
+@lru_cache(maxsize=4096)
+def _registrable(domain: str) -> str | None:
     name = domain.lower()
     if not name or name.startswith(".") or ".." in name:
         return None

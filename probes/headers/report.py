@@ -178,15 +178,18 @@ def _read_results(
 
 
 def _without_second_place(results: list[ResultsHeader], block: Block) -> list[ResultsHeader]:
-    """A provider that writes its Authentication-Results above the border does not write them below it: what
+    """A provider that writes its Authentication-Results above the border writes no results below it: what
     stands there was brought along."""
     border = -1 if block.border is None else block.border
-    held = [item for item in results if item.trusted and item.header == "authentication-results"]
-    if not any(item.position < border for item in held) or all(item.position < border for item in held):
+    above = any(
+        item.trusted and item.position < border and item.header == "authentication-results"
+        for item in results
+    )
+    if not above:
         return results
     why = "the provider has written its own above the border"
     return [
-        item._replace(trusted=False, why=why) if item in held and item.position > border else item
+        item._replace(trusted=False, why=why) if item.trusted and item.position > border else item
         for item in results
     ]
 
@@ -234,7 +237,20 @@ def _authentication(results: list[ResultsHeader]) -> dict[str, MethodVerdict]:
     later.sort(key=lambda item: item.header)
     for item in later:
         _take(verdicts, item, item.header)
+    if _groundless(verdicts):
+        verdicts["dmarc"] = verdicts["dmarc"]._replace(ambiguous=True)
     return verdicts
+
+
+def _groundless(verdicts: dict[str, MethodVerdict]) -> bool:
+    """Whether DMARC passes though the provider tells of SPF and neither it nor DKIM passes: DMARC rests on
+    one of the two (RFC 9989 section 4.4), so the provider contradicts itself. One whose filter believes what
+    a message brings along (OpenDMARC, trusting an authserv-id that nobody strips) is fooled so."""
+    dmarc, spf = verdicts.get("dmarc"), verdicts.get("spf")
+    if dmarc is None or dmarc.result != "pass" or spf is None:
+        return False
+    dkim = verdicts.get("dkim")
+    return spf.settled != "pass" and (dkim is None or dkim.settled != "pass")
 
 
 def _take(verdicts: dict[str, MethodVerdict], item: ResultsHeader, rank: str) -> None:

@@ -262,7 +262,13 @@ async def test_without_idle_the_inbox_is_polled() -> None:
 
 @pytest.mark.parametrize(
     "refusal",
-    [b"NO [AUTHENTICATIONFAILED] no", b"NO [LIMIT] slow down", b"NO wrong", b"NO [INUSE] taken"],
+    [
+        b"NO [AUTHENTICATIONFAILED] no",
+        b"NO [LIMIT] slow down",
+        b"NO wrong",
+        b"NO [INUSE] taken",
+        b"NO [UNAVAILABLE] Maximum number of connections from user+IP exceeded",  # Dovecot's AUTHENTICATE
+    ],
 )
 async def test_g13_three_logins_then_none_for_an_hour(refusal: bytes) -> None:
     async with mini(refuse_login=refusal) as server, reading(server.port, factor=2000) as (reader, owner):

@@ -48,7 +48,7 @@ async def _left_alone(box: Box, reason: Reason, password: str) -> Tally:
         await until(lambda: owner.reason is reason, 20.0)
         await until(lambda: box.proxy.connections > 2 * STRIKES, 30.0)
         hours = _hours(box.proxy.arrivals)
-        tally.check(max(hours) == STRIKES, f"{reason}: logins by the hour: {hours}")
+        tally.check(max(hours) == STRIKES, f"{reason}: logins by the hour: {hours}, {owner.states}")
         await until(lambda: box.proxy.connections == 3 * STRIKES, 20.0)
         reader.retry()
         await until(lambda: box.proxy.connections > 3 * STRIKES, 0.9 * HOLD / FACTOR)

@@ -215,6 +215,27 @@ def test_one_that_contradicts_itself_is_ambiguous() -> None:
     assert read_headers(raw, OWN).authentication["dmarc"].settled is None
 
 
+def test_a_dmarc_pass_that_rests_on_nothing_is_ambiguous() -> None:
+    """OpenDMARC believes a forged DKIM pass under an authserv-id that it trusts and nobody strips."""
+    own = "Authentication-Results: mx.own.example; dmarc=pass header.from=bank.example; spf=fail"
+    for more, settled in (("", None), ("; dkim=none", None), ("; dkim=pass header.d=bank.example", "pass")):
+        raw = "\r\n".join([own + more, hop("mx.own.example"), "", ""]).encode()
+        assert read_headers(raw, OWN).authentication["dmarc"].settled == settled
+    alone = "Authentication-Results: mx.own.example; dmarc=pass header.from=bank.example"
+    raw = "\r\n".join([alone, hop("mx.own.example"), "", ""]).encode()
+    assert read_headers(raw, OWN).authentication["dmarc"].settled == "pass"
+
+
+def test_received_spf_below_the_border_of_one_that_writes_above_it_was_brought_along() -> None:
+    rule = replace(OWN, below_names=("received-spf", "authentication-results"))
+    own = "Authentication-Results: mx.own.example; dkim=none"
+    forged = "Received-SPF: pass client-ip=192.0.2.1; receiver=mx.own.example"
+    raw = "\r\n".join([own, hop("mx.own.example"), forged, "", ""]).encode()
+    report = read_headers(raw, rule)
+    assert "spf" not in report.authentication
+    assert not report.results[1].trusted
+
+
 def test_a_quoted_local_part_cannot_end_the_providers_comment() -> None:
     own = (
         'Authentication-Results: mx.own.example; spf=fail (domain of "a) ;'

@@ -172,6 +172,10 @@ BOMBS = {
     "rspamd": b"X-Spamd-Result: default: False [1 / 2]; " + b"A(0.1)[" * 30_000,
     "microsoft": b"X-Forefront-Antispam-Report: " + b"SCL:5;" * 40_000,
     "spf pairs": b"Received-SPF: pass " + b"a=" * 120_000,
+    "spf dots": b"Received-SPF: pass " + b"a." * 120_000,
+    "spam tests again": b"X-Spam-Status: Yes, " + b"tests=A_B=1," * 40_000,
+    "faults": b"Authentication-Results: x; spf=pass " + b"1:" * 120_000,
+    "closing": b"Authentication-Results: x; spf=pass " + b")" * 250_000,
 }
 
 
