@@ -27,6 +27,10 @@ Exit code 0; 2 where the config is wrong.
 """
 
 
+TWICE = "mailcanary: these rules page, and so do alerts.receivers of the config: people are told twice"
+NOBODY = "mailcanary: nobody tells of mail: these rules do not, and the config has no alerts.receivers"
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     """Takes where links lead, and who pages."""
     told = "who tells people (default auto: the agent, where the config has receivers)"
@@ -47,6 +51,9 @@ def run(args: argparse.Namespace) -> int:
         shape = Shape(grafana=args.grafana.rstrip("/"), only_agent=args.pager == "agent")
     else:
         only_agent = None if args.pager == "auto" else args.pager == "agent"
-        shape = shape_of(load(config_path(args)), grafana=args.grafana, only_agent=only_agent)
+        config = load(config_path(args))
+        shape = shape_of(config, grafana=args.grafana, only_agent=only_agent)
+        if args.pager != "auto" and bool(config.alerts.receivers) != shape.only_agent:
+            sys.stderr.write(f"{NOBODY if shape.only_agent else TWICE}\n")
     sys.stdout.write(rules_file(shape))
     return 0
