@@ -107,11 +107,6 @@ def events_since(
     return [dict(row) for row in conn.execute(query).mappings()]
 
 
-def expire_events(conn: Connection, before: float) -> None:
-    """Deletes what happened before then."""
-    conn.execute(sa.delete(record_events).where(record_events.c.at < before))
-
-
 def announced(conn: Connection, now: float) -> list[dict[str, Any]]:
     """Changes announced over the API that still hold: name, type, value or None, until (epoch seconds)."""
     return [item for item in rows.setting(conn, ANNOUNCED) or [] if item["until"] > now]
