@@ -143,7 +143,9 @@ class Upkeep:
         self._tidied = now
         keep = self.services.config.agent.retention
         wall = self.services.clock.wall()
-        await self.services.database.write(
-            lambda tx: retention.expire(tx.conn, wall, keep.results, keep.messages)
-        )
+        more = True
+        while more:  # others come in between
+            more = await self.services.database.write(
+                lambda tx: retention.expire(tx.conn, wall, keep.results, keep.messages)
+            )
         await self.mailboxes.delete_old(wall - keep.canaries)
