@@ -1,4 +1,4 @@
-"""One agent: opens the store, takes its lease, starts the rooms, reloads, and stops in good order."""
+"""One agent: opens the store, joins its fleet, starts the rooms, reloads, and stops in good order."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ from agent.blocklist_plan import zones_of
 from agent.config.alert_settings import alert_settings
 from agent.config.load import load
 from agent.config.models import Config
+from agent.fleet.fleet import DRAINING, VISITING, WORKING, Fleet
+from agent.fleet.membership import Membership, Myself
+from agent.fleet.resources import EVALUATOR, MAILBOX
 from agent.hints import LocalHints
-from agent.holder import own_holder, surely_dead
+from agent.holder import own_addresses, own_holder
 from agent.metrics import Metrics, states
 from agent.metrics.budget import SERIES_LIMIT, most_series
 from agent.runner import recording as records
@@ -38,8 +41,9 @@ from agent.runner.timer import Timer
 from agent.runner.upkeep import Upkeep
 from agent.runner.watching import NAME as SWEEP
 from agent.runner.watching import Watching
-from agent.store import canaries, leases, rows
-from agent.store.database import Database, Tx
+from agent.store import canaries, rows
+from agent.store.database import Database, Hint, Tx
+from agent.store.members import LOST, Member
 from agent.store.schema import open_store
 from agent.tls import client_context
 from agent.web.server import WebServices, build
@@ -47,7 +51,6 @@ from alerts.delivery import Notifier
 from alerts.http import AiohttpPoster
 from alerts.settings import AlertSettings
 from probes.canary import track
-from probes.canary.state import State
 from probes.canary.token import SECRET_BYTES, TokenKeys
 from probes.clock import Clock, SystemClock
 from probes.dns import Resolver
@@ -55,7 +58,6 @@ from probes.errors import ConfigError, MailcanaryError, StoreError
 
 log = structlog.get_logger("agent")
 
-LEASE = "agent"
 GRACE = 20.0
 """Seconds that submissions under way are given to end when the agent stops."""
 
@@ -71,10 +73,6 @@ class _Prepared:
     resolver: Resolver
 
 
-class Busy(StoreError):
-    """Another agent works on this store."""
-
-
 @dataclass
 class App:
     """A running agent. `scheduled` false: only what is asked for is sent (mailcanary probe)."""
@@ -83,6 +81,7 @@ class App:
     scheduled: bool = True
     reloads: Callable[[], Config] | None = None
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
+    _closed: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _web: web.AppRunner | None = None
     _reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -95,7 +94,7 @@ class App:
         self.sending = Sending(
             services, self.ledger, self.origins, self.mailboxes.sent, stopping=self._stop.is_set
         )
-        self.rounds = Rounds(services, self.ledger, self.sending)
+        self.rounds = Rounds(services, self.ledger, self.sending, scheduled=self.scheduled)
         self.timer = Timer(
             services, self.ledger, self.mailboxes.want_scan, self.mailboxes.fault, scheduled=self.scheduled
         )
@@ -107,9 +106,26 @@ class App:
             lambda: self.evaluator.state.alerts.values(),
             self.delivering.alive,
         )
-        self.watching = Watching(services)
+        self.watching = Watching(services, scheduled=self.scheduled)
         self.recording = Recording(services)
-        self.upkeep = Upkeep(services, self.mailboxes, self.timer, self._stop.set)
+        self.upkeep = Upkeep(services, self.mailboxes, self.timer)
+        self._open_rooms()
+
+    def _open_rooms(self) -> None:
+        fleet = self.services.fleet
+        fleet.rooms = {
+            "mailbox": self.mailboxes,
+            "evaluator": self.evaluator,
+            "receiver": self.delivering,
+            "blocklists": self.watching,
+            "round": self.rounds,
+            "upkeep": self.upkeep,
+        }
+        fleet.on_lost = self._lost
+        fleet.on_end = self._stop.set
+        fleet.on_change = self.mailboxes.taken = self.timer.wake
+        self.evaluator.noted = self.services.metrics.evaluated
+        self.services.metrics.speaks = lambda: fleet.holds(EVALUATOR)
 
     async def start(self) -> None:
         """Takes up what the last run left, and starts every room."""
@@ -120,21 +136,19 @@ class App:
         await self.upkeep.compare_clocks()
         await self._take_up()
         await self._load_routes(config)
-        await self.evaluator.load()
         await self._sync_schedules(config)
         self.ledger.listen(lambda change: self.timer.expect(change.after.due_at))
         self.ledger.listen(self.delivering.seen)
+        self.evaluator.configure()
         self.delivering.configure(self.delivering.prepare(self.evaluator.settings))
-        await self.delivering.load()
+        await self.delivering.look_back()
         await self.mailboxes.configure(config, self.mailboxes.prepare(config))
+        await services.fleet.begin()
+        self._spawn(services.fleet.run(self._closed), "fleet")
         parts = (self.timer, self.evaluator, self.delivering, self.feeding, self.upkeep)
         for work in (part.run for part in parts):
             self._spawn(work(self._stop), work.__qualname__)
         self._spawn(services.hints.run(self._handlers(), self._stop), "hints")
-        if self.scheduled:
-            await self.watching.take_up()
-        if self.scheduled:
-            await self.rounds.resume()
         services.metrics.reload_ok.set(1)
         services.metrics.reload_at.set(services.clock.wall())
 
@@ -142,7 +156,9 @@ class App:
         return {
             "canary": self.sending.scheduled,
             "retry": self.sending.retry,
-            "blocklists": self.watching.scheduled,
+            "sent": self._sent,
+            "seed-retry": self._retry_seed,
+            "blocklists": self.watching.due,
             records.PREFIX: self.recording.scheduled,
             "evaluate": self._evaluate,
             "deliver": self._deliver,
@@ -150,6 +166,17 @@ class App:
 
     async def _evaluate(self, _key: str) -> None:
         self.evaluator.wake()
+
+    async def _sent(self, key: str) -> None:
+        """Another agent sends a canary to a mailbox that is read here."""
+        canary = await self.services.database.read(lambda conn: canaries.get(conn, key))
+        if canary is not None and canary.due_at is not None:
+            self.ledger.remember(canary)
+            self.timer.expect(canary.due_at)
+            self.mailboxes.sent(canary)
+
+    async def _retry_seed(self, key: str) -> None:
+        self.mailboxes.retry(key)
 
     async def _deliver(self, _key: str) -> None:
         self.delivering.wake()
@@ -186,11 +213,18 @@ class App:
             await web.TCPSite(self._web, agent.listen_host, agent.listen_port).start()
         except OSError as error:
             raise ConfigError(f"agent.listen {agent.listen}: {error.strerror or error}") from None
-        await self.upkeep.announce(services.clock.wall())
+        self.services.me.listen = agent.listen
+        await services.fleet.membership.announce()
 
-    def retry_seed(self, seed: str) -> bool:
-        """Tries a mailbox again at once. False where there is no such seed."""
-        return self.mailboxes.retry(seed)
+    async def retry_seed(self, seed: str) -> bool:
+        """Tries a mailbox again at once, whichever agent reads it. False where there is no such seed."""
+        if self.mailboxes.retry(seed):
+            return True
+        services = self.services
+        reader = services.fleet.holder(MAILBOX + seed)
+        if reader:
+            await services.database.write(lambda tx: tx.defer(Hint("seed-retry", seed, reader)))
+        return bool(reader)
 
     async def acknowledge(self, key: str, by: str) -> bool:
         """Somebody takes an alert on. False where no such alert is open."""
@@ -205,22 +239,26 @@ class App:
         self._stop.set()
 
     async def close(self) -> None:
-        """Lets submissions under way end, closes sessions, gives back the lease."""
+        """Lets submissions under way end, closes sessions, hands its work to the others."""
         self._stop.set()
-        services = self.services
+        services, fleet = self.services, self.services.fleet
+        services.me.state = DRAINING
+        fleet.draining = True
+        with suppress(StoreError):
+            await fleet.beat()  # from now on nothing new falls to this agent
         end = services.clock.monotonic() + GRACE
         while self.sending.working and services.clock.monotonic() < end:
             await services.clock.sleep(0.05)
-        await self.rounds.close()
         if self._web is not None:
             await self._web.cleanup()
-        await self.mailboxes.stop()
+        with suppress(StoreError):
+            await fleet.hand_over()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await services.poster.close()
         with suppress(StoreError):
-            await services.database.write(lambda tx: _goodbye(tx, services.holder))
+            await fleet.membership.leave()
         await asyncio.to_thread(services.database.close)
 
     async def reload(self) -> None:
@@ -269,16 +307,20 @@ class App:
         self.evaluator.configure(new.settings)
         self.delivering.configure(new.notifiers)
         await self.mailboxes.configure(config, new.access)
+        with suppress(StoreError):  # the next heartbeat makes up for it
+            await self.services.fleet.rebalance()
         self.timer.wake()
         log.info("config loaded", routes=len(config.routes_resolved), hash=config.hash)
 
     async def _take_up(self) -> None:
-        """Open intents of a run that died become unconfirmed; whatever is awaited is remembered."""
-        database = self.services.database
-        left = await database.read(lambda conn: canaries.in_states(conn, State.INTENDED))
-        for canary in left:
+        """Open intents of lives that have ended become unconfirmed."""
+        services = self.services
+        living = [member.epoch for member in services.fleet.view.members if member.state != LOST]
+        for canary in await services.database.read(lambda conn: canaries.orphans(conn, living)):
             await self.ledger.apply(canary.id, track.abandoned)
-        self.ledger.load(await database.read(canaries.remembered))
+
+    async def _lost(self, _members: Iterable[Member]) -> None:
+        await self._take_up()
 
     async def _sync_schedules(self, config: Config) -> None:
         if not self.scheduled:
@@ -289,7 +331,8 @@ class App:
             wanted[SWEEP] = blocklists.every
         wanted |= records.schedules(config)
         now = self.services.clock.wall()
-        await self.services.database.write(lambda tx: _sync(tx, wanted, now))
+        alone = self.services.fleet.alone
+        await self.services.database.write(lambda tx: _sync(tx, wanted, now, alone))
         await self.recording.forget(config)
 
     def _configure_metrics(self, config: Config) -> None:
@@ -316,7 +359,7 @@ class App:
         return f"ended: {', '.join(dead)}" if dead else ""
 
 
-def _sync(tx: Tx, wanted: dict[str, float], now: float) -> None:
+def _sync(tx: Tx, wanted: dict[str, float], now: float, alone: bool) -> None:
     known = rows.schedule_rows(tx.conn)
     rows.drop_schedules(tx.conn, known.keys() - wanted.keys())
     for name, every in wanted.items():
@@ -325,13 +368,8 @@ def _sync(tx: Tx, wanted: dict[str, float], now: float) -> None:
             rows.put_schedule(tx.conn, name, schedule.first_due(name, every, now))
             continue
         due = schedule.caught_up(name, row.due_at, now, every)
-        if due != row.due_at:
+        if due != row.due_at and (alone or row.due_at > now):  # what is due, others may be doing
             rows.move_schedule(tx.conn, row, due, None)
-
-
-def _goodbye(tx: Tx, holder: str) -> None:
-    leases.release_all(tx.conn, holder)
-    rows.drop_agent(tx.conn, holder)
 
 
 def _token_keys(tx: Tx, source: random.Random, now: float) -> TokenKeys:
@@ -341,18 +379,6 @@ def _token_keys(tx: Tx, source: random.Random, now: float) -> TokenKeys:
         found = rows.load_token_keys(tx.conn)
     secrets = {int(key_id): key for key_id, key in found.items()}
     return TokenKeys(max(secrets), secrets)
-
-
-def _take_lease(tx: Tx, holder: str, clock: Clock) -> leases.Lease:
-    now = clock.wall()
-    other = leases.holder_of(tx.conn, LEASE, now)
-    if other and other != holder and surely_dead(other, clock.boot):
-        leases.release_all(tx.conn, other)
-        rows.drop_agent(tx.conn, other)
-    lease = leases.acquire(tx.conn, LEASE, holder, now)
-    if lease is None:
-        raise Busy(f"{other} holds it; one agent works on a store (stop it, or wait until its lease ends)")
-    return lease
 
 
 async def open_app(
@@ -368,9 +394,11 @@ async def open_app(
     clock, source = clock or SystemClock(), source or random.SystemRandom()
     if database is None:
         database = await asyncio.to_thread(open_store, config.store_url, password=config.store_password)
-    holder = own_holder(clock.boot)
     try:
-        lease = await database.write(lambda tx: _take_lease(tx, holder, clock))
+        me = _member(config, clock, scheduled)
+        membership = Membership(database, clock, me.now)
+        fleet = Fleet(membership, lambda: services.config)
+        fleet.joined(await membership.join())
         keys = await database.write(lambda tx: _token_keys(tx, source, clock.wall()))
         services = Services(
             config=config,
@@ -382,12 +410,24 @@ async def open_app(
             resolver=resolver_of(config, clock),
             tls=client_context,
             keys=keys,
-            holder=holder,
+            me=me,
+            fleet=fleet,
             poster=AiohttpPoster(),
-            lease=lease,
         )
         reloads = (lambda: load(reload_from, require_secrets=True)) if reload_from else None
         return App(services, scheduled=scheduled, reloads=reloads)
     except Exception:
         await asyncio.to_thread(database.close)
         raise
+
+
+def _member(config: Config, clock: Clock, scheduled: bool) -> Myself:
+    return Myself(
+        holder=own_holder(clock.boot),
+        name=config.agent.name,
+        started_at=clock.wall(),
+        state=WORKING if scheduled else VISITING,
+        region=config.agent.region or "",
+        addresses=own_addresses(config),
+        config_hash=config.hash,
+    )

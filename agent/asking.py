@@ -176,4 +176,4 @@ def _running(config: Config) -> str | None:
         agent = running_agent(database, time.time())
     finally:
         database.close()
-    return f"http://{agent['listen']}" if agent is not None else None
+    return f"http://{agent.listen}" if agent is not None else None

@@ -53,7 +53,7 @@ class LocalHints:
 
     def _from_writer(self, hints: Sequence[Hint]) -> None:
         if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self.put, *hints)
+            self._loop.call_soon_threadsafe(self.put, *(hint for hint in hints if not hint.to))
 
     async def run(self, handlers: Mapping[str, Handler], stop: asyncio.Event) -> None:
         stopping = asyncio.ensure_future(stop.wait())

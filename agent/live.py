@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from agent.config.mail import Mailbox, Sender
 from agent.config.models import Config
+from agent.fleet.resources import BOUNCES
 from agent.forms.cells import clean
-from agent.runner.mailboxes import BOUNCES, access_of, folders_of, preset_of
+from agent.runner.mailboxes import access_of, folders_of, preset_of
 from agent.runner.means import Means, open_means
 from agent.runner.origins import way_of
 from probes.authentication.sign import load_key

@@ -115,6 +115,7 @@ class Outbox:
         self._random = random or randomlib.Random()
         self._observe = observe or (lambda event: None)
         self._wake = asyncio.Event()
+        self._loops: dict[str, asyncio.Task[None]] = {}
         self._pace: dict[str, Pace] = {}
         self._breakers: dict[str, Breaker] = {}
         self.configure(notifiers, receivers or {})
@@ -133,7 +134,7 @@ class Outbox:
 
     async def run(self, stop: asyncio.Event, every: float = 1.0) -> None:
         """Delivers until stop is set; each receiver has its own loop, so that none waits for another."""
-        loops: dict[str, asyncio.Task[None]] = {}
+        loops = self._loops
         try:
             while not stop.is_set():
                 for name in self._notifiers:
@@ -145,6 +146,13 @@ class Outbox:
             for task in loops.values():
                 task.cancel()
             await asyncio.gather(*loops.values(), return_exceptions=True)
+
+    async def ended(self, name: str) -> None:
+        """Returns once nothing is under way to a receiver that was taken away by `configure`."""
+        loop = self._loops.get(name)
+        if loop is not None and name not in self._notifiers:
+            self.wake()
+            await asyncio.wait({loop})
 
     async def _loop(self, name: str, every: float) -> None:
         """One receiver's loop; a store that fails is asked again, the items are still there."""

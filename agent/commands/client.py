@@ -34,7 +34,7 @@ def call(config: Config, method: str, path: str, body: dict[str, Any] | None = N
     if agent is None:
         raise StoreError("no agent runs on this store; start one with `mailcanary run`")
     token = config.agent.token.reveal() if config.agent.token else None
-    return asyncio.run(request(f"http://{agent['listen']}{path}", method, token, body))
+    return asyncio.run(request(f"http://{agent.listen}{path}", method, token, body))
 
 
 async def request(

@@ -6,17 +6,18 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from probes.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from rich.console import Console
 
     from agent.config.models import Config
     from agent.store.database import Database
+    from agent.store.members import Member
 
 DEFAULT_CONFIG = "mailcanary.yaml"
 
@@ -49,13 +50,12 @@ def open_existing(config: Config) -> Database:
     return open_store(config.store_url, password=config.store_password)
 
 
-def running_agent(database: Database, now: float) -> Mapping[str, Any] | None:
-    """The agent that works on the store now, from its heartbeat."""
-    from agent.reports.status import AGENT_SILENT
-    from agent.store import rows
+def running_agent(database: Database, now: float) -> Member | None:
+    """An agent that works on the store now and answers, from its heartbeat."""
+    from agent.reports.status import agents_now
 
-    found = database.read_now(lambda conn: rows.agent_rows(conn, now - AGENT_SILENT))
-    return found[0] if found else None
+    found = database.read_now(lambda conn: agents_now(conn, now))
+    return next((agent for agent in found if agent.listen), None)
 
 
 def print_json(data: object) -> None:

@@ -15,6 +15,7 @@ from agent import __version__
 from agent.metrics import budget, specs
 from agent.metrics.families import Histogram, Numbers, Values, metric_text
 from agent.metrics.routes import Routes, Verdict
+from alerts.observation import CanaryResult
 from probes.canary.state import Canary
 from probes.outcome import Outcome, Placement
 
@@ -36,6 +37,8 @@ class Metrics:
 
     def __init__(self, now: Callable[[], float] = time.time) -> None:
         self._now = now
+        self.speaks: Callable[[], bool] = lambda: True
+        """Whether this agent shows what the store holds: of many, one does, so that nothing counts twice."""
         self._rendering = Lock()
         self._states: list[Collects] = []
         self.routes = Routes(now)
@@ -131,6 +134,14 @@ class Metrics:
             Verdict(canary.sender, canary.seed, canary.outcome, canary.reason, canary.created.wall, seen)
         )
 
+    def evaluated(self, result: CanaryResult) -> None:
+        """A verdict that any agent of the fleet reached."""
+        created = result.at if result.sent_at is None else result.sent_at
+        seen = None
+        if result.outcome is Outcome.PASS:
+            seen = result.at if result.latency is None else created + result.latency
+        self.routes.note(Verdict(result.sender, result.seed, result.outcome, result.reason, created, seen))
+
     def pieces(self) -> Iterator[bytes]:
         """The exposition (text format 0.0.4), in pieces. To be run in a thread, not on the loop.
 
@@ -153,10 +164,13 @@ class Metrics:
             self.render_seconds.set(time.monotonic() - began)
 
     def _texts(self) -> Iterator[str]:
-        small = [*self._process.collect(), *(metric for states in self._states for metric in states())]
+        speaks = self.speaks()
+        states = self._states if speaks else []
+        small = [*self._process.collect(), *(metric for one in states for metric in one())]
         for family in self.families():
             yield from family.text()
-        yield from self.routes.text()
+        if speaks:
+            yield from self.routes.text()
         for metric in small:
             yield from metric_text(metric)
 
@@ -174,8 +188,10 @@ class Metrics:
         """Every family with its samples."""
         for family in self.families():
             yield from family.collect()
-        yield from self.routes.collect()
         yield from self._process.collect()
+        if not self.speaks():
+            return
+        yield from self.routes.collect()
         for states in self._states:
             yield from states()
 

@@ -12,7 +12,8 @@ from sqlalchemy.engine import Connection
 from agent.config.alert_settings import maintenance
 from agent.config.models import Config
 from agent.reports.alerts import mute_text
-from agent.store import canaries, reputation, rows
+from agent.store import canaries, members, reputation, rows
+from agent.store.members import Member
 from agent.store.reputation import SweepState
 from agent.store.tables import alerts, listings
 from alerts.muting import Muting, maintenance_of
@@ -63,7 +64,7 @@ class Status:
     listings: tuple[Mapping[str, Any], ...]
     faults: Mapping[str, str]
     paused: bool
-    agents: tuple[Mapping[str, Any], ...]
+    agents: tuple[Member, ...]
     sweep: SweepState | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -77,13 +78,19 @@ class Status:
             "listings": list(self.listings),
             "faults": dict(self.faults),
             "paused": self.paused,
-            "agents": [agent["name"] for agent in self.agents],
+            "agents": [agent.name for agent in self.agents],
             "sweep": _sweep_json(self.sweep) if self.sweep else None,
         }
 
 
 AGENT_SILENT = 90.0
 """Seconds without a heartbeat after which an agent counts as gone."""
+
+
+def agents_now(conn: Connection, now: float) -> list[Member]:
+    """The agents that work on the store, as their heartbeats show, newest first."""
+    found = [one for one in members.every(conn) if one.heartbeat_at >= now - AGENT_SILENT]
+    return sorted((one for one in found if one.state != members.LOST), key=lambda one: -one.heartbeat_at)
 
 
 def read_status(conn: Connection, config: Config, now: float) -> Status:
@@ -106,7 +113,7 @@ def read_status(conn: Connection, config: Config, now: float) -> Status:
         listings=tuple(_listed(conn)) if config.blocklists else (),
         faults=dict(_faults(conn, config)),
         paused=bool(rows.setting(conn, rows.PAUSED)),
-        agents=tuple(rows.agent_rows(conn, now - AGENT_SILENT)),
+        agents=tuple(agents_now(conn, now)),
         sweep=reputation.sweep(conn) if config.blocklists else None,
     )
 

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import structlog
 
+from agent.fleet.resources import EVALUATOR, RECEIVER
 from agent.runner.ledger import Change
 from agent.runner.services import Services
 from agent.store import outbox as outbox_rows
 from agent.store import verdicts
+from agent.store.database import Tx
 from agent.store.outbox import SqlOutbox
 from alerts.delivery import Notifier
 from alerts.heartbeat import Heartbeat, ping
 from alerts.notifiers.factory import make_notifier
 from alerts.outbox import DeliveryEvent, Outbox
-from alerts.settings import AlertSettings
+from alerts.settings import AlertSettings, HeartbeatSettings
 from probes.errors import MailcanaryError
 
 log = structlog.get_logger("delivering")
@@ -28,18 +31,43 @@ BEAT_CHECK = 5.0
 
 @dataclass
 class Delivering:
-    """Owns the notifiers of the config in force."""
+    """Owns the notifiers of the config in force; delivers to the receivers that this agent holds: a Room."""
 
     services: Services
     settings: Callable[[], AlertSettings]
+    _notifiers: Mapping[str, Notifier] = field(default_factory=dict)
+    _held: set[str] = field(default_factory=set)
     _outbox: Outbox | None = None
     _heart: Heartbeat = field(default_factory=Heartbeat)
 
-    async def load(self) -> None:
-        """Takes up what the last run left: notifications it died over, and the loop it had closed."""
-        database, now = self.services.database, self.services.clock.wall()
-        await database.write(lambda tx: outbox_rows.release(tx.conn))
-        closed = await database.read(lambda conn: verdicts.last_loop(conn, now))
+    async def take(self, key: str) -> None:
+        """Delivers to a receiver from now on; what the last to do so died over is free again."""
+
+        def release(tx: Tx) -> None:
+            self.services.fence(tx, RECEIVER + key)
+            outbox_rows.release(tx.conn, key)
+
+        await self.services.database.write(release)
+        self._held.add(key)
+        self._share_out()
+        self.wake()
+
+    async def give(self, key: str) -> None:
+        """Another agent delivers to the receiver, once what is under way has ended."""
+        self._held.discard(key)
+        self._share_out()
+        if self._outbox is not None:
+            await self._outbox.ended(key)
+
+    def _share_out(self) -> None:
+        if self._outbox is not None:
+            mine = {name: one for name, one in self._notifiers.items() if name in self._held}
+            self._outbox.configure(mine, self.settings().receivers)
+
+    async def look_back(self) -> None:
+        """Takes up the send-and-read loop as it was last closed, by whichever agent."""
+        now = self.services.clock.wall()
+        closed = await self.services.database.read(lambda conn: verdicts.last_loop(conn, now))
         if closed is not None:
             self._heart = self._heart.loop_closed(*closed)
 
@@ -61,18 +89,16 @@ class Delivering:
 
     def configure(self, notifiers: Mapping[str, Notifier]) -> None:
         """Takes the notifiers of the settings in force."""
-        receivers = self.settings().receivers
+        self._notifiers = notifiers
         if self._outbox is None:
             self._outbox = Outbox(
                 SqlOutbox(self.services.database),
-                notifiers,
+                {},
                 self.services.clock,
-                receivers=receivers,
                 random=self.services.random,
                 observe=self._observe,
             )
-        else:
-            self._outbox.configure(notifiers, receivers)
+        self._share_out()
 
     def _observe(self, event: DeliveryEvent) -> None:
         metrics = self.services.metrics
@@ -112,14 +138,21 @@ class Delivering:
                 log.error("delivery is held up", error=str(error))
                 await self.services.clock.sleep(2.0)
 
+    async def _beat_once(self, settings: HeartbeatSettings) -> None:
+        if not self.services.fleet.alone:
+            await self.look_back()
+        now = self.services.clock.wall()
+        if settings.url and self.alive() and self._heart.due(settings, now):
+            if await ping(settings, self.services.poster, now):
+                self._heart = self._heart.pinged(now)
+            else:
+                log.warning("the heartbeat was not accepted")
+
     async def _beat(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
             settings = self.settings().heartbeat
-            now = self.services.clock.wall()
-            if settings and settings.url and self.alive() and self._heart.due(settings, now):
-                if await ping(settings, self.services.poster, now):
-                    self._heart = self._heart.pinged(now)
-                else:
-                    log.warning("the heartbeat was not accepted")
+            if settings is not None and self.services.fleet.holds(EVALUATOR):
+                with suppress(MailcanaryError):  # the loop is then as this agent has seen it closed itself
+                    await self._beat_once(settings)
             pause = min(BEAT_CHECK, settings.every / 5) if settings else BEAT_CHECK
             await self.services.clock.sleep(max(0.1, pause))

@@ -4,7 +4,8 @@ are one commit, so that a crash evaluates again and arrives at the same keys."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -12,6 +13,7 @@ import structlog
 
 from agent.config.alert_settings import alert_settings
 from agent.config.models import Config
+from agent.fleet.resources import EVALUATOR
 from agent.runner.services import Services
 from agent.store import incidents, outbox, rows
 from agent.store.database import Hint, Tx
@@ -19,11 +21,11 @@ from alerts.engine import acknowledge, evaluate
 from alerts.lifecycle import Transition
 from alerts.muting import Muting
 from alerts.notification import notifications
-from alerts.observation import Expected, Observation, observation_from_json
+from alerts.observation import CanaryResult, Expected, Observation, observation_from_json
 from alerts.settings import AlertKind, AlertSettings
 from alerts.state import Condition, EngineState, changed_rows, from_rows, retain
 from alerts.texts import Pages
-from probes.errors import DataError, MailcanaryError
+from probes.errors import DataError, MailcanaryError, StoreError
 
 log = structlog.get_logger("evaluating")
 
@@ -31,6 +33,12 @@ LONGEST_PAUSE = 30.0
 """Seconds after which time alone is evaluated: it ends, reminds, and finds what is absent."""
 
 DELIVER = Hint("deliver")
+
+ACK = "ack"
+"""An observation that is a person's: an alert was taken on."""
+
+LOOK = 1.0
+"""Seconds between looks at what other agents have observed."""
 
 GATHER = 0.5
 """Seconds for which observations are gathered before they are evaluated."""
@@ -47,13 +55,30 @@ class Evaluator:
     """False: no results are expected, only what is asked for is sent."""
     _stored: EngineState = field(default_factory=EngineState)
     """The state as the store has it: what a reload took away is still to be deleted there."""
+    noted: Callable[[CanaryResult], None] = lambda result: None
+    """Told of every verdict that was evaluated, whichever agent reached it."""
+    held: bool = False
+    """Whether this agent is the one that evaluates."""
     _expected: Expected | None = None
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """State is read, moved on and written in one turn."""
 
-    async def load(self) -> None:
-        """Reads what the last evaluation left."""
+    async def take(self, _key: str) -> None:
+        """This agent evaluates from now on: reads what the last evaluation left."""
+        async with self._turn:
+            await self._load()
+            self.held = True
+        self._wake.set()
+
+    async def give(self, _key: str) -> None:
+        """Another agent evaluates."""
+        self.held = False
+        async with self._turn:
+            self.state = self._stored = EngineState()
+            self._expected = None
+
+    async def _load(self) -> None:
         found = await self.services.database.read(incidents.engine_rows)
         self.state = self._stored = from_rows(found)
         self.configure()
@@ -74,7 +99,8 @@ class Evaluator:
         while not stop.is_set():
             self._wake.clear()
             try:
-                await self.once()
+                if self.held:
+                    await self.once()
             except MailcanaryError as error:
                 log.error("evaluation failed and will be repeated", error=str(error))
                 await self.services.clock.sleep(2.0)
@@ -84,7 +110,7 @@ class Evaluator:
         waits = [
             asyncio.ensure_future(self._wake.wait()),
             asyncio.ensure_future(stop.wait()),
-            asyncio.ensure_future(self.services.clock.sleep(LONGEST_PAUSE)),
+            asyncio.ensure_future(self._new()),
         ]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -95,10 +121,23 @@ class Evaluator:
             # What comes in a burst is evaluated together; nobody is woken later for it.
             await self.services.clock.sleep(GATHER)
 
+    async def _new(self) -> None:
+        """Returns when time alone is to be evaluated, or as soon as another agent has observed something."""
+        clock, end = self.services.clock, self.services.clock.monotonic() + LONGEST_PAUSE
+        while not self.services.fleet.alone and clock.monotonic() < end:
+            await clock.sleep(LOOK)
+            with suppress(StoreError):
+                if self.held and await self._behind():
+                    return
+        await clock.sleep(max(0.0, end - clock.monotonic()))
+
+    async def _behind(self) -> bool:
+        return bool(await self.services.database.read(lambda conn: rows.waiting_observations(conn, 1)))
+
     async def once(self) -> Sequence[Transition]:
         """One evaluation of what is new. Returns what changed."""
         async with self._turn:
-            return await self._once()
+            return await self._once() if self.held else ()
 
     async def _once(self) -> Sequence[Transition]:
         found, silences, paused = await self.services.database.read(
@@ -109,12 +148,19 @@ class Evaluator:
             )
         )
         muting = Muting(silences=silences, maintenance=self.settings.maintenance)
-        observations = [seen for _, _, body in found if (seen := _read(body)) is not None]
+        observations = [seen for _, kind, body in found if kind != ACK and (seen := _read(body)) is not None]
         expected = self._runs(paused)
         rules = self.settings.rules
         state, transitions = evaluate(self.state, observations, self._now(), rules, muting, expected)
-        await self._commit(state, transitions, [number for number, _, _ in found])
-        return transitions
+        told = list(transitions)
+        for ack in (body for _, kind, body in found if kind == ACK):
+            state, more = acknowledge(state, str(ack["key"]), str(ack["by"]), self._now())
+            told += more
+        await self._commit(state, told, [number for number, _, _ in found])
+        for seen in observations:
+            if isinstance(seen, CanaryResult):
+                self.noted(seen)
+        return told
 
     def _runs(self, paused: bool) -> Expected | None:
         """Whether canary results are to come, and since when: silence before that is no fault."""
@@ -127,11 +173,19 @@ class Evaluator:
         return self._expected
 
     async def acknowledge(self, key: str, by: str) -> bool:
-        """Somebody takes an alert on. False where there is no such open alert."""
-        async with self._turn:
-            state, transitions = acknowledge(self.state, key, by, self._now())
-            await self._commit(state, transitions)
-        return bool(transitions)
+        """Somebody takes an alert on, at whichever agent. False where there is no such open alert."""
+
+        def ask(tx: Tx) -> bool:
+            row = incidents.alert_row(tx.conn, key)
+            if row is None or row["status"] == "resolved" or row["body"].get("acked_at") is not None:
+                return False
+            rows.observe(tx, self._now(), ACK, {"key": key, "by": by})
+            return True
+
+        asked = await self.services.database.write(ask)
+        if asked:
+            await self.once()
+        return asked
 
     async def _commit(
         self, state: EngineState, transitions: Sequence[Transition], seen: Sequence[int] = ()
@@ -144,7 +198,7 @@ class Evaluator:
         told = [n for t in transitions for n in notifications(t, settings.receivers, settings.routes, pages)]
 
         def commit(tx: Tx) -> None:
-            self.services.fence(tx)
+            self.services.fence(tx, EVALUATOR)
             rows.evaluated(tx.conn, seen)
             incidents.write_engine(tx.conn, write, delete)
             incidents.write_alerts(tx.conn, self._stored, state, transitions, self._now())

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from agent.fleet.resources import EVALUATOR
 from agent.runner.services import Services
 from alerts.delivery import Delivery
 from alerts.lifecycle import Alert
@@ -46,7 +47,7 @@ class Feeding:
         async with asyncio.TaskGroup() as group:
             under_way: dict[str, asyncio.Task[None]] = {}
             while not stop.is_set():
-                for name in self.due():
+                for name in self.due() if self.services.fleet.holds(EVALUATOR) else ():
                     if name not in under_way or under_way[name].done():
                         under_way[name] = group.create_task(self.feed(name))
                 await self.services.clock.sleep(LOOK)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
+from agent.fleet.resources import MAILBOX
 from agent.runner.services import Services
 from agent.store import canaries, rows
-from agent.store.database import Tx
+from agent.store.database import Hint, Tx
 from alerts.observation import CanaryResult, Reply, observation_to_json
 from probes.canary.state import Canary, Moment, State
 from probes.outcome import Placement
@@ -30,7 +31,10 @@ Listener = Callable[[Change], None]
 
 
 class Ledger:
-    """The one writer of canary rows, and the memory of those that are awaited."""
+    """The one writer of canary rows, and the memory of those that are awaited in the mailboxes held here.
+
+    The memory makes things quick; what it does not know is looked up in the store.
+    """
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -38,10 +42,16 @@ class Ledger:
         self._known: dict[str, dict[str, Canary]] = {}  # the others whose copies or late arrival count
         self._listeners: list[Listener] = []
 
-    def load(self, open_canaries: Iterable[Canary]) -> None:
-        """Remembers what was in flight when the agent started."""
-        for canary in open_canaries:
-            self._remember(canary)
+    async def load(self, seed: str) -> None:
+        """The seed's mailbox is read here from now on: remembers what is in flight to it."""
+        self._waiting[seed], self._known[seed] = {}, {}
+        for canary in await self._services.database.read(lambda conn: canaries.remembered(conn, seed)):
+            self.remember(canary)
+
+    def forget(self, seed: str) -> None:
+        """Another agent reads the seed's mailbox."""
+        self._waiting.pop(seed, None)
+        self._known.pop(seed, None)
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         """Hears of every change after its commit, on the loop; returns how to stop hearing."""
@@ -54,11 +64,9 @@ class Ledger:
 
     def oldest(self, seed: str) -> float | None:
         """When the oldest canary that is still looked for was made; both memories are in that order."""
-        firsts = [next(iter(kept.values()), None) for kept in self._of(seed)]
+        memories = self._waiting.get(seed, {}), self._known.get(seed, {})
+        firsts = [next(iter(kept.values()), None) for kept in memories]
         return min((canary.created.wall for canary in firsts if canary), default=None)
-
-    def _of(self, seed: str) -> tuple[dict[str, Canary], dict[str, Canary]]:
-        return self._waiting.setdefault(seed, {}), self._known.setdefault(seed, {})
 
     def expects(self, seed: str, token: str) -> Canary | None:
         """The open intent for that mailbox that bears the token."""
@@ -93,13 +101,20 @@ class Ledger:
     def intend_in(self, tx: Tx, canary: Canary) -> Change:
         """Records a new intent inside a transaction."""
         canaries.insert(tx, canary)
+        self._announce(tx, canary)
         return Change(None, canary)
+
+    def _announce(self, tx: Tx, canary: Canary) -> None:
+        """Whoever reads the seed's mailbox may look out for it."""
+        reader = self._services.fleet.holder(MAILBOX + canary.seed)
+        if reader:
+            tx.defer(Hint("sent", canary.id, reader))
 
     def committed(self, changes: Iterable[Change]) -> None:
         """What follows a commit: counters, memory, listeners."""
         for change in changes:
             self._count(change)
-            self._remember(change.after)
+            self.remember(change.after)
             for listener in tuple(self._listeners):
                 listener(change)
 
@@ -151,11 +166,14 @@ class Ledger:
         if after.duplicates > before.duplicates:
             metrics.duplicates.labels(after.sender, after.provider).inc()
 
-    def _remember(self, canary: Canary) -> None:
+    def remember(self, canary: Canary) -> None:
+        """Keeps in mind what the mailbox may still show, where it is read here."""
+        if canary.seed not in self._waiting:
+            return
         before = self.expects(canary.seed, canary.token)
         if before is not None and before.version > canary.version:
             return  # told out of order
-        waiting, known = self._of(canary.seed)
+        waiting, known = self._waiting[canary.seed], self._known[canary.seed]
         if canary.state in WAITING:
             waiting[canary.token] = canary
             return

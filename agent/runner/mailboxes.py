@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -12,6 +12,7 @@ import structlog
 
 from agent.config.mail import Mailbox
 from agent.config.models import Config, walk_secrets
+from agent.fleet.resources import BOUNCES
 from agent.runner.bouncing import BounceOwner
 from agent.runner.credentials import oauth_tokens
 from agent.runner.ledger import Ledger
@@ -28,7 +29,6 @@ from probes.mailbox.presets import Preset, preset
 from probes.mailbox.reader import MailboxReader
 
 log = structlog.get_logger("mailboxes")
-BOUNCES = "(bounces)"
 Access = tuple[Preset, MailboxAccess]
 IMAP_PORTS = {Security.TLS: 993, Security.STARTTLS: 143, Security.NONE: 143}
 
@@ -44,10 +44,13 @@ class _Running:
 
 @dataclass
 class Mailboxes:
-    """The sessions of all seeds of this agent."""
+    """The sessions of the seeds that this agent holds: a Room of the fleet."""
 
     services: Services
     ledger: Ledger
+    taken: Callable[[], None] = lambda: None
+    """Called when a mailbox has become this agent's: what is due of it is to be looked at."""
+    _access: Mapping[str, Access] = field(default_factory=dict)
     _running: dict[str, _Running] = field(default_factory=dict)
     _jumped: dict[str, Moment] = field(default_factory=dict)
 
@@ -60,21 +63,38 @@ class Mailboxes:
         return found
 
     async def configure(self, config: Config, access: Mapping[str, Access]) -> None:
-        """Starts readers of new seeds, replaces those whose settings changed, stops the others."""
+        """Takes the settings of a config: replaces readers whose settings changed. What is new in it, and
+        what has left it, the fleet takes and gives."""
+        self._access = access
         wanted = _mailboxes(config)
-        before = await self.services.database.read(rows.mailbox_rows)
-        for name in list(self._running):
-            mailbox = wanted.get(name)
-            if mailbox is None or _fingerprint(mailbox) != self._running[name].fingerprint:
-                await self._stop(name)
-        for name, mailbox in wanted.items():
-            if name not in self._running:
-                known = (before.get(name) or {}).get("state") or {}
-                self._start(name, mailbox, *access[name], known_junk=known.get("junk", ()))
+        stale = [
+            name
+            for name, running in self._running.items()
+            if name in wanted and _fingerprint(wanted[name]) != running.fingerprint
+        ]
+        for name in stale:
+            await self._stop(name)
+            await self._begin(name)
 
-    async def stop(self) -> None:
-        """Ends every session in good order."""
-        await asyncio.gather(*(self._stop(name) for name in list(self._running)))
+    async def take(self, key: str) -> None:
+        """The mailbox is this agent's to read."""
+        if key != BOUNCES:
+            await self.ledger.load(key)
+        await self._begin(key)
+        self.taken()
+
+    async def _begin(self, name: str) -> None:
+        mailbox = _mailboxes(self.services.config)[name]
+        before = await self.services.database.read(rows.mailbox_rows)
+        known = (before.get(name) or {}).get("state") or {}
+        self._start(name, mailbox, *self._access[name], known_junk=known.get("junk", ()))
+
+    async def give(self, key: str) -> None:
+        """Ends its session; another agent reads it from now on."""
+        if key in self._running:
+            await self._stop(key)
+        self._jumped.pop(key, None)
+        self.ledger.forget(key)
 
     def sent(self, canary: Canary) -> None:
         """A canary is on its way to the seed's mailbox."""

@@ -102,8 +102,11 @@ class Origins:
         self._usable[sender] = usable
 
     async def submit(self, canary: Canary) -> Submission:
-        """Builds, signs and sends one canary. Every failure is a Submission."""
-        services = self.services
+        """Builds, signs and sends one canary. Every failure is a Submission.
+
+        Raises HeldBack where, just before MAIL FROM, others may have given this life of the agent up.
+        """
+        services, fleet = self.services, self.services.fleet
         origin = self._origins[canary.sender]
         address = services.config.seeds[canary.seed].address
         message = origin.template.build(canary.token, address, canary.message_id, canary.created.wall)
@@ -119,6 +122,7 @@ class Origins:
             timeouts=origin.timeouts,
             provider=canary.provider,
             rng=services.random,
+            may=lambda: fleet.membership.sure() and canary.epoch == services.epoch,
         )
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import statistics
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import structlog
+from sqlalchemy.engine import Connection
 
+from agent.fleet.resources import MAILBOX
 from agent.runner.ledger import Change, Ledger
 from agent.runner.services import Services
 from agent.store import canaries, rows
@@ -37,6 +39,12 @@ MOST_HEADERS = 8
 TOKENS = 64
 """Tokens of one message that are looked at."""
 
+LOOKUPS = 8
+"""Tokens of one message that are looked for in the store, where none is awaited here."""
+
+COVERED = 23 * 3600.0
+"""Seconds that a full scan looks back in any case."""
+
 
 @dataclass
 class SeedOwner:
@@ -58,10 +66,11 @@ class SeedOwner:
 
     def expecting(self) -> Expectation:
         """What is waited for now."""
-        waiting = self.ledger.waiting(self.seed)
+        waiting, oldest = self.ledger.waiting(self.seed), self.ledger.oldest(self.seed)
+        now = self.services.clock.wall()  # other agents send here too, and may not have told yet
         return Expectation(
             open=len(waiting),
-            oldest_sent_at=self.ledger.oldest(self.seed),
+            oldest_sent_at=now if oldest is None else min(oldest, now),
             burst=self._burst(waiting),
             scan_after=self._scan_after,
         )
@@ -86,8 +95,9 @@ class SeedOwner:
 
     async def on_message(self, message: SeenMessage) -> None:
         """A message that looks like a canary: it counts where its token is an open intent of this mailbox."""
-        tokens = islice(each_token(message.header), TOKENS)
-        mine = next((c for t in tokens if (c := self._mine(t)) is not None), None)
+        mine = next((c for t in self._tokens(message) if (c := self._mine(t)) is not None), None)
+        if mine is None:
+            mine = await self._stored(message)
         if mine is None:
             if find_tokens(message.header, limit=1):
                 log.info("not an open canary of this mailbox", seed=self.seed, folder=message.folder)
@@ -105,15 +115,36 @@ class SeedOwner:
         if change.after.latency is not None:
             self._learn(change.after.latency)
 
+    @staticmethod
+    def _tokens(message: SeenMessage) -> Iterator[str]:
+        return islice(each_token(message.header), TOKENS)
+
     def _mine(self, token: str) -> Canary | None:
         canary = self.ledger.expects(self.seed, token)
-        if canary is None:
-            return None
+        return canary if canary is not None and self._genuine(canary) else None
+
+    def _genuine(self, canary: Canary) -> bool:
         services = self.services
-        genuine = verify(services.keys, token, agent=services.agent, route=canary.route)
-        return canary if genuine else None
+        return verify(services.keys, canary.token, agent=services.agent, route=canary.route)
+
+    async def _stored(self, message: SeenMessage) -> Canary | None:
+        """An open canary of this mailbox that another agent sent and has not told of yet."""
+        tokens = list(islice(self._tokens(message), LOOKUPS))
+        if not tokens:
+            return None
+
+        def find(conn: Connection) -> Canary | None:
+            found = (canaries.by_token(conn, token) for token in tokens)
+            return next((c for c in found if c and c.seed == self.seed and c.due_at is not None), None)
+
+        canary = await self.services.database.read(find)
+        if canary is None or not self._genuine(canary):
+            return None
+        self.ledger.remember(canary)
+        return canary
 
     def _record(self, tx: Tx, canary_id: str, message: SeenMessage, arrival: track.Arrival) -> Change | None:
+        self._fence(tx)
         tx.flush()
         place = (message.folder[:255], message.uidvalidity, message.uid)
         before = canaries.get(tx.conn, canary_id)
@@ -138,7 +169,7 @@ class SeedOwner:
         began = Moment(report.started_wall, report.started_monotonic, self.services.clock.boot)
         clean = report.complete and not self.frozen(self.seed, began)
         scan = track.Scan(began, clean, "" if clean else str(report.fault or "clock"))
-        waiting = [c for c in self.ledger.waiting(self.seed) if c.state in (State.SENT, State.UNCONFIRMED)]
+        waiting = {c.id for c in self.ledger.waiting(self.seed) if c.state in (State.SENT, State.UNCONFIRMED)}
         changes = await self.services.database.write(
             lambda tx: self._settle(tx, waiting, scan, report), durable=False
         )
@@ -146,16 +177,23 @@ class SeedOwner:
             self._scan_after = None
         self.ledger.committed(changes)
 
-    def _settle(self, tx: Tx, waiting: list[Canary], scan: track.Scan, report: ScanReport) -> list[Change]:
+    def _settle(self, tx: Tx, waiting: set[str], scan: track.Scan, report: ScanReport) -> list[Change]:
+        self._fence(tx)
+        # Also what other agents sent and have not told of, as far back as every scan looks.
+        untold = canaries.unsettled(tx.conn, self.seed, self.services.clock.wall())
+        waiting = waiting | {c.id for c in untold if c.created.wall > scan.began.wall - COVERED}
         found = (
-            self.ledger.apply_in(tx, c.id, lambda canary, now: track.scanned(canary, scan, now))
-            for c in waiting
+            self.ledger.apply_in(tx, one, lambda canary, now: track.scanned(canary, scan, now))
+            for one in sorted(waiting)
         )
         changes = [change for change in found if change is not None and change.after is not change.before]
         if scan.clean:
             junk = [folder.name for folder in report.folders if folder.role is Role.JUNK]
             rows.set_mailbox(tx.conn, self.seed, scanned_at=scan.began.wall, state={"junk": junk})
         return changes
+
+    def _fence(self, tx: Tx) -> None:
+        self.services.fence(tx, MAILBOX + self.seed)
 
     async def on_state(self, state: ReaderState) -> None:
         """Readable or not: a fault of our own, never one of deliverability."""
@@ -166,6 +204,7 @@ class SeedOwner:
         level("mailbox", seed=self.seed, readable=state.readable, reason=str(state.reason))
 
         def record(tx: Tx) -> None:
+            self._fence(tx)
             now = self.services.clock.wall()
             rows.set_mailbox(
                 tx.conn,

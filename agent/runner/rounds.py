@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 
 from agent.config.models import Config, Route
+from agent.fleet.resources import ROUND
 from agent.reports.rounds import (
     LAST_DAY,
     LAST_GOOD,
@@ -25,17 +26,20 @@ from agent.reports.rounds import (
 )
 from agent.runner.around import look_around, points
 from agent.runner.ledger import Change, Ledger
+from agent.runner.origins import schedule_name
 from agent.runner.sending import Held, Sending
 from agent.runner.services import Services
 from agent.store import canaries, rounds
-from agent.store.database import Tx
+from agent.store.database import Hint, Tx
+from agent.store.leases import Lease
 from agent.store.rounds import RoundRow
-from probes.canary.state import Canary
+from probes.canary import track
+from probes.canary.state import Canary, State
 from probes.change.around import Around
 from probes.change.facts import Facts
 from probes.change.sequential import Decision, SequentialTest
 from probes.change.verdict import assess
-from probes.errors import DataError, StoreError
+from probes.errors import DataError, StaleWrite, StoreError
 
 log = structlog.get_logger("rounds")
 
@@ -91,11 +95,14 @@ def choose(config: Config, order: Order) -> list[Route]:
 
 @dataclass
 class Rounds:
-    """Starts rounds, drives them, and waits for them."""
+    """Starts rounds, drives them, and waits for them. A round belongs to the agent that was asked for it; if
+    that ends, another goes on with it: a Room of the fleet."""
 
     services: Services
     ledger: Ledger
     sending: Sending
+    scheduled: bool = True
+    """False: rounds that another agent left are let be."""
     test: SequentialTest = field(default_factory=SequentialTest)
     _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _holding: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -123,13 +130,20 @@ class Rounds:
         new = RoundRow(
             f"round-{self.services.new_id(now)}", order.kind, order.who[:128], now, params, order.key
         )
-        row = await self.services.database.write(lambda tx: self._remember(tx, new))
-        if row.state == rounds.RUNNING and row.id not in self._tasks:
+        row, lease = await self.services.database.write(lambda tx: self._begin(tx, new))
+        if lease is not None:
+            self.services.fleet.keep(lease)
             self._spawn(row)
         return row.id
 
-    def _remember(self, tx: Tx, new: RoundRow) -> RoundRow:
+    def _begin(self, tx: Tx, new: RoundRow) -> tuple[RoundRow, Lease | None]:
+        """The round, and the lease on it where nobody drives it yet."""
         self.services.fence(tx)
+        row = self._remember(tx, new)
+        running = row.state == rounds.RUNNING
+        return row, self.services.fleet.hold_in(tx, ROUND + row.id) if running else None
+
+    def _remember(self, tx: Tx, new: RoundRow) -> RoundRow:
         if new.key is not None and (known := rounds.round_by_key(tx.conn, new.key)) is not None:
             if known.params != new.params:
                 raise DataError(f"the key {new.key!r} was used for another round")
@@ -142,11 +156,21 @@ class Rounds:
         rounds.insert_round(tx.conn, new)
         return new
 
-    async def resume(self) -> None:
-        """Goes on with the rounds that a dead agent left."""
-        for row in await self.services.database.read(rounds.running_rounds):
+    async def take(self, key: str) -> None:
+        """Goes on with a round that another agent, or an earlier life of this one, left."""
+        row = await self.services.database.read(lambda conn: rounds.get_round(conn, key))
+        if row is None or row.state != rounds.RUNNING:
+            await self.services.fleet.done(ROUND + key)
+        elif self.scheduled:
             log.info("goes on with a round", round=row.id)
             self._spawn(row)
+
+    async def give(self, key: str) -> None:
+        """Stops driving a round; it stays as it is, to be gone on with."""
+        task = self._tasks.get(key)
+        if task is not None:
+            task.cancel()
+            await asyncio.wait({task})
 
     async def cut_off(self, keep: str | None) -> None:
         """Ends what a killed command left, but for the round of that key; its canaries are settled still."""
@@ -165,15 +189,9 @@ class Rounds:
         task = self._tasks.get(round_id)
         if task is not None:
             task.cancel()
+            await self.services.fleet.done(ROUND + round_id)
         self._tell()
         return done
-
-    async def close(self) -> None:
-        """Stops driving rounds; they stay as they are, to be gone on with."""
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _spawn(self, row: RoundRow) -> None:
         task = asyncio.create_task(self._drive(row), name=row.id)
@@ -195,9 +213,13 @@ class Rounds:
                 try:
                     await self._settled(row.id, 0)
                     return await self._end(row, held, early)
+                except StaleWrite:
+                    raise
                 except StoreError as error:
                     log.error("a round's verdict waits to be recorded", round=row.id, error=str(error))
                     await self.services.clock.sleep(STORE_AGAIN)
+        except StaleWrite:
+            log.warning("another agent goes on with the round", round=row.id)
         except Exception:
             # Whoever waits for the round must hear of its end.
             log.exception("a round ended badly", round=row.id)
@@ -245,7 +267,7 @@ class Rounds:
             sent += 1
 
     async def _note(self, round_id: str, held: Mapping[str, str]) -> None:
-        await self.services.database.write(lambda tx: rounds.update_round(tx.conn, round_id, held=held))
+        await self._write(round_id, {"held": held})
 
     async def _decided(self, row: RoundRow, route: Route, sent: int) -> bool:
         """Waits until another canary may go; True once the test has its answer."""
@@ -280,6 +302,8 @@ class Rounds:
             while True:
                 try:
                     held = await self._try(row, route)
+                except StaleWrite:
+                    raise
                 except StoreError as error:
                     return f"cannot persist, so nothing is sent: {error}"
                 if held is None:
@@ -303,14 +327,32 @@ class Rounds:
             if isinstance(claimed, Held):
                 return claimed
             self.ledger.committed([claimed])
-            await self.sending.submit(claimed.after)
+            if claimed.after.state is State.INTENDED:
+                await self.sending.submit(claimed.after)
             return None
 
     def _claim(self, tx: Tx, row: RoundRow, route: Route) -> Change | Held:
-        self.services.fence(tx)
+        self.services.fence(tx, ROUND + row.id)
         now = self.services.now()
+        known = rounds.get_round(tx.conn, row.id)
+        if known is None or known.state != rounds.RUNNING:
+            return Held("the round was cancelled", float("inf"))
+        if self.services.fleet.sender_of(route.sender, schedule_name(route)) is None:
+            return Held("no agent may send for it", float("inf"))
         held = self.sending.held(tx, route, now)
-        return held if held else self.sending.intend(tx, route, now, row.id)
+        if held:
+            return held
+        change = self.sending.intend(tx, route, now, row.id)
+        return change if self.services.fleet.may_send(route.sender) else self._hand_over(tx, change, route)
+
+    def _hand_over(self, tx: Tx, change: Change, route: Route) -> Change:
+        """This agent has not what the sender needs (its address, its region): one that has sends it."""
+        fleet = self.services.fleet
+        to = fleet.sender_of(route.sender, schedule_name(route))
+        tx.flush()
+        if to is not None:
+            tx.defer(Hint("retry", change.after.id, to))
+        return self.ledger.move_in(tx, change.after, track.handed_over)
 
     async def _end(
         self,
@@ -341,8 +383,16 @@ class Rounds:
 
     async def _close(self, round_id: str, **values: object) -> None:
         values |= {"state": rounds.DONE, "ended_at": self.services.clock.wall()}
-        await self.services.database.write(lambda tx: rounds.update_round(tx.conn, round_id, **values))
+        await self._write(round_id, values)
+        await self.services.fleet.done(ROUND + round_id)
         self._tell()
+
+    async def _write(self, round_id: str, values: Mapping[str, object]) -> None:
+        def write(tx: Tx) -> None:
+            self.services.fence(tx, ROUND + round_id)
+            rounds.update_round(tx.conn, round_id, **values)
+
+        await self.services.database.write(write)
 
     def _judge(self, conn: Any, row: RoundRow) -> dict[str, Any]:
         config = self.services.config

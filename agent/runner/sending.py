@@ -11,7 +11,7 @@ import structlog
 
 from agent import schedule
 from agent.config.models import Route
-from agent.runner.ledger import Change, Ledger
+from agent.runner.ledger import Change, Ledger, Step
 from agent.runner.origins import Origins
 from agent.runner.services import Services, nonce
 from agent.store import canaries, rows
@@ -20,7 +20,7 @@ from alerts.observation import OwnState, observation_to_json
 from alerts.settings import AlertKind
 from probes.canary import replies, track
 from probes.canary.state import Canary, Moment, Reply, State
-from probes.canary.submission import Submission, SubmitResult
+from probes.canary.submission import HeldBack, Submission, SubmitResult
 from probes.canary.token import NONCE_BYTES, mint
 from probes.errors import MailcanaryError, StaleWrite, StoreError
 
@@ -160,12 +160,16 @@ class Sending:
             deadline=route.deadline,
             late_after=route.late_after,
             due_at=now.wall + SEND_LEASE,
+            epoch=services.epoch,
         )
         return self.ledger.intend_in(tx, canary)
 
     async def retry(self, canary_id: str) -> None:
         """A hint: a deferred canary's next attempt may be due. The same token is sent again."""
         if canary_id in self.services.inflight:
+            return
+        found = await self.services.database.read(lambda conn: canaries.get(conn, canary_id))
+        if found is None or (self.origins.has(found) and not self.services.fleet.may_send(found.sender)):
             return
         async with self.slot() as free:
             if not free:
@@ -184,7 +188,7 @@ class Sending:
         if rows.setting(tx.conn, rows.PAUSED) or silent > now.wall:
             after = track.postponed(canary, max(silent, now.wall + 30.0))
         else:
-            after = track.resending(canary, now.wall + SEND_LEASE)
+            after = track.resending(canary, now.wall + SEND_LEASE, self.services.epoch)
         canaries.save(tx, after, canary)
         return after if after.state is State.INTENDED else None
 
@@ -196,8 +200,11 @@ class Sending:
                 return await self.ledger.apply(canary.id, track.withdrawn)
             submission = await self.origins.submit(canary)
             event = _event(submission, self.services.now(), relayed=self._relayed(canary))
-            after = await self._record(canary.id, event)
+            after = await self._record(canary.id, lambda c, now: track.sent(c, event, now))
             await self._aftermath(canary, submission)
+        except HeldBack:
+            log.warning("not sent: this agent may not be a member any more", canary=canary.id)
+            return await self._hold_back(canary)
         except MailcanaryError as error:
             # The row stays INTENDED: when its lease expires the reader settles it.
             log.error("the end of a submission could not be recorded", canary=canary.id, error=str(error))
@@ -211,14 +218,22 @@ class Sending:
     def _relayed(self, canary: Canary) -> bool:
         return self.services.config.senders[canary.sender].relay is not None
 
-    async def _record(self, canary_id: str, event: track.Sent) -> Canary | None:
+    async def _hold_back(self, canary: Canary) -> Canary | None:
+        """Nothing was sent: whoever may send it, does so later."""
+        try:
+            return await self._record(canary.id, track.handed_over)
+        except MailcanaryError as error:
+            log.error("a canary that was held back stays open", canary=canary.id, error=str(error))
+            return None
+
+    async def _record(self, canary_id: str, step: Step) -> Canary | None:
         """Writes how an attempt ended. A store that fails (disk full) is asked again while the intent is
         ours: the reply is known, and would be lost with us."""
         clock = self.services.clock
         end = clock.monotonic() + SEND_LEASE / 2
         while True:
             try:
-                return await self.ledger.apply(canary_id, lambda c, now: track.sent(c, event, now))
+                return await self.ledger.apply(canary_id, step)
             except StaleWrite:
                 raise
             except StoreError as error:

@@ -5,24 +5,25 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
+from agent.fleet.fleet import Fleet
+from agent.fleet.membership import Myself
 from agent.hints import LocalHints
 from agent.metrics import Metrics
 from agent.runner.means import Means
 from agent.store.database import Database, Tx
-from agent.store.leases import Lease, check
 from probes.canary.token import TokenKeys
 
 
 @dataclass
 class Services(Means):
-    """One agent's means, its store, and its lease on it."""
+    """One agent's means, its store, and its place among the agents that work on it."""
 
     database: Database
     hints: LocalHints
     metrics: Metrics
     keys: TokenKeys
-    holder: str
-    lease: Lease
+    me: Myself
+    fleet: Fleet
     inflight: set[str] = field(default_factory=set)
 
     @property
@@ -30,11 +31,15 @@ class Services(Means):
         """The agent's name, as tokens are minted for it."""
         return self.config.agent.name
 
-    def fence(self, tx: Tx) -> None:
-        """Refuses the write of an agent that has lost its lease. Raises StaleWrite."""
-        if self.lease not in tx.fences:
-            check(tx.conn, self.lease)
-            tx.fences.add(self.lease)
+    @property
+    def epoch(self) -> int:
+        """Names this life of the agent."""
+        return self.fleet.membership.epoch
+
+    def fence(self, tx: Tx, resource: str = "") -> None:
+        """Refuses the write of an agent that is no member any more, or does not hold the resource. Raises
+        StaleWrite."""
+        self.fleet.fence(tx, resource)
 
     def new_id(self, at: float) -> str:
         """An id that sorts by time and is never used twice."""

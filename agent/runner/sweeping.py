@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from agent.config.models import Config
+from agent.fleet.resources import SWEEP
 from agent.runner.services import Services
 from agent.store import reputation, rows
 from agent.store.database import Tx
@@ -173,7 +174,7 @@ class Pass:
         """Writes, again and again where the store does not take it: what was found is not forgotten."""
 
         def unit(tx: Tx) -> None:
-            self.services.fence(tx)
+            self.services.fence(tx, SWEEP)
             work(tx, self.services.clock.wall())
 
         while True:

@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from agent.fleet.resources import MAILBOX, SWEEP, UPKEEP
 from agent.runner.ledger import Ledger
+from agent.runner.origins import PREFIX
 from agent.runner.services import Services
 from agent.store import canaries, rows
 from agent.store.database import Hint
@@ -23,8 +25,44 @@ from probes.errors import MailcanaryError
 log = structlog.get_logger("timer")
 
 LONGEST_SLEEP = 30.0
+FORSAKEN = 120.0
+"""Seconds after which what came due and was not looked at is whoever's who looks after the whole."""
+
 SCAN_AGAIN = 20.0
 """Seconds after which a scan that was asked for and did not come is asked for again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mine:
+    """Which of the rows that come due are this agent's to look at."""
+
+    services: Services
+    now: float
+
+    def canary(self, row: canaries.Waits) -> bool:
+        """The sender's agent repeats, the mailbox's reader judges; what nobody looks at, one agent does."""
+        fleet = self.services.fleet
+        if row.state == State.INTENDED.value:
+            return row.epoch == self.services.epoch or not fleet.live(row.epoch)
+        if self._forsaken(row.due_at):
+            return True
+        if row.state == State.DEFERRED.value:
+            return fleet.sends(row.sender, f"{PREFIX}{row.sender}/{row.seed}")
+        return fleet.holds(MAILBOX + row.seed)
+
+    def schedule(self, name: str, due_at: float) -> bool:
+        """Routes and domains are spread over the agents, a sweep has its holder."""
+        fleet = self.services.fleet
+        kind, _, rest = name.partition(":")
+        if kind == "blocklists":
+            return fleet.holds(SWEEP)
+        if name.startswith(PREFIX):
+            sender = rest.partition("/")[0]
+            return fleet.sends(sender, name) or (self._forsaken(due_at) and fleet.may_send(sender))
+        return fleet.runs(name) or self._forsaken(due_at)
+
+    def _forsaken(self, due_at: float) -> bool:
+        return due_at < self.now - FORSAKEN and self.services.fleet.holds(UPKEEP)
 
 
 @dataclass
@@ -41,6 +79,8 @@ class Timer:
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _next: float = 0.0
     """When the next sweep is due, by the wall clock."""
+    _hinted: bool = False
+    """Whether the last sweep left something to a handler, which moves it on."""
 
     def expect(self, due_at: float | None) -> None:
         """A row will come due then: looks sooner where that is earlier than the next sweep."""
@@ -74,27 +114,39 @@ class Timer:
             for wait in waits:
                 wait.cancel()
 
+    @property
+    def _mine(self) -> Mine:
+        return Mine(self.services, self.services.clock.wall())
+
     async def sweep(self) -> float:
         """Turns what is due into hints and steps. Returns the seconds until the next due time."""
-        services = self.services
+        services, mine = self.services, self._mine
         now = services.clock.wall()
         due = await services.database.read(
-            lambda conn: (canaries.due(conn, now), rows.due_schedules(conn, now))
+            lambda conn: (
+                canaries.due(conn, now, mine.canary),
+                rows.due_schedules(conn, now, mine.schedule) if self.scheduled else [],
+            )
         )
+        self._hinted = bool(due[1])
         for canary in due[0]:
             await self._look(canary)
-        for row in due[1] if self.scheduled else ():
-            kind = row.name.partition(":")[0]
-            services.hints.put(Hint(kind, row.name))
-        return await self._until_next()
+        for name in due[1]:
+            services.hints.put(Hint(name.partition(":")[0], name))
+        return await self._until_next(now)
 
-    async def _until_next(self) -> float:
+    async def _until_next(self, swept: float) -> float:
+        mine = self._mine
         following = await self.services.database.read(
-            lambda conn: (canaries.next_due(conn), rows.next_schedule(conn) if self.scheduled else None)
+            lambda conn: (
+                canaries.next_due(conn, swept, mine.canary),
+                rows.next_schedule(conn, swept, mine.schedule) if self.scheduled else None,
+            )
         )
-        times = [at for at in following if at is not None]
         now = self.services.clock.wall()
-        # What is due already was hinted just now: its handler moves it on, and it is looked at again soon.
+        times = [at for at in following if at is not None]
+        # What was hinted just now is moved on by its handler, and is looked at again soon.
+        times += [now] if self._hinted else []
         pause = min(LONGEST_SLEEP, max(0.05, min(times) - now)) if times else LONGEST_SLEEP
         self._next = now + pause
         return pause
@@ -105,7 +157,8 @@ class Timer:
             if canary.id not in self.services.inflight:
                 await self.ledger.apply(canary.id, track.abandoned)
             return
-        if track.may_send_again(canary, now):
+        if track.may_send_again(canary, now) and self.services.fleet.may_send(canary.sender):
+            self._hinted = True
             self.services.hints.put(Hint("retry", canary.id))
             return
         if canary.state in (State.SENT, State.UNCONFIRMED) and canary.overdue(now):
@@ -114,6 +167,7 @@ class Timer:
         await self.ledger.apply(canary.id, lambda c, at: track.rested(track.due(c, at), c, at))
 
     async def _ask_for_scan(self, canary: Canary) -> None:
+        self.ledger.remember(canary)  # so that the scan looks back far enough
         asked = self.wants_scan(canary.seed)
         fault = "" if asked else self.scan_fault(canary.seed)
 

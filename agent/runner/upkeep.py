@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from agent import __version__
+from agent.config.settings import Retention
+from agent.fleet.resources import UPKEEP
 from agent.runner.mailboxes import Mailboxes
 from agent.runner.own_faults import OwnFaults
 from agent.runner.services import Services
 from agent.runner.timer import Timer
-from agent.store import leases, retention, rows
+from agent.store import retention, rows
 from agent.store.database import Tx
 from probes.canary.state import Moment
 from probes.errors import MailcanaryError
@@ -21,7 +22,7 @@ from probes.errors import MailcanaryError
 log = structlog.get_logger("upkeep")
 
 BEAT = 10.0
-"""Seconds between heartbeats; a lease lasts three of them."""
+"""Seconds between looks."""
 
 JUMP = 5.0
 """Seconds by which wall and monotonic clock may part between two looks."""
@@ -36,8 +37,6 @@ class Upkeep:
     services: Services
     mailboxes: Mailboxes
     timer: Timer
-    lost: Callable[[], None]
-    """Called where the agent has lost its lease: it must not go on."""
     _last: Moment | None = None
     _faults: OwnFaults = field(init=False)
     _tidied: float = float("-inf")
@@ -46,12 +45,19 @@ class Upkeep:
         self._faults = OwnFaults(self.services)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Beats until `stop`."""
+        """Looks after things until `stop`."""
         while not stop.is_set():
-            await self._safely(self.beat)
+            await self._safely(self._beat_clocks)
             await self._safely(self._faults.look)
             await self._safely(self._tidy)
             await self._watch(stop)
+
+    async def take(self, _key: str) -> None:
+        """This agent looks after what is everybody's."""
+        self._tidied = float("-inf")
+
+    async def give(self, _key: str) -> None:
+        """Another agent does."""
 
     async def _watch(self, stop: asyncio.Event) -> None:
         """Looks at the clocks and the loop each second until the next beat."""
@@ -61,7 +67,8 @@ class Upkeep:
             before = self.services.clock.monotonic()
             await self.services.clock.sleep(1.0)
             lag = self.services.clock.monotonic() - before - 1.0
-            self.services.metrics.loop_lag.set(max(0.0, lag))
+            self.services.me.lag = max(0.0, lag)
+            self.services.metrics.loop_lag.set(self.services.me.lag)
             await self._safely(self._clocks)
 
     @staticmethod
@@ -71,46 +78,30 @@ class Upkeep:
         except MailcanaryError as error:
             log.error("upkeep failed and will be repeated", error=str(error))
 
-    async def beat(self) -> None:
-        """Renews the lease and announces the agent."""
-        services = self.services
-
-        def write(tx: Tx) -> bool:
-            now = services.clock.wall()
-            held = leases.acquire(tx.conn, services.lease.resource, services.holder, now)
-            if held is None or held.epoch != services.lease.epoch:
-                return False
-            rows.beat_agent(tx.conn, services.holder, now)
-            self._keep_clocks(tx)
-            return True
-
-        if not await services.database.write(write):
-            log.error("another agent holds the lease now: this one stops")
-            self.lost()
-
-    async def announce(self, started_at: float) -> None:
-        """Writes the agent's row."""
-        services = self.services
-        row = {
-            "holder": services.holder,
-            "name": services.agent,
-            "version": __version__,
-            "listen": services.config.agent.listen,
-            "started_at": started_at,
-            "heartbeat_at": services.clock.wall(),
-        }
-        await services.database.write(lambda tx: rows.set_agent(tx.conn, row))
+    async def _beat_clocks(self) -> None:
+        """Leaves how the clocks stand, for an agent that starts after a jump."""
+        if self.own_clock:
+            await self.services.database.write(self._keep_clocks, durable=False)
 
     async def compare_clocks(self) -> None:
         """At the start: whether the wall clock jumped while no agent ran on this boot."""
+        if not self.own_clock:
+            return
         kept = await self.services.database.read(lambda conn: rows.setting(conn, rows.CLOCKS))
         now = self.services.now()
         same_boot = bool(kept) and kept["boot"] == now.boot
         self._last = Moment(kept["wall"], kept["monotonic"], now.boot) if same_boot else now
         await self._clocks()
 
+    @property
+    def own_clock(self) -> bool:
+        """Whether times are by this machine's clock, which may jump; a fleet's are by its database's."""
+        return self.services.database.url.get_backend_name() == "sqlite"
+
     async def _clocks(self) -> None:
         """Tells a jump, and moves what lies ahead. A jump that could not be recorded is found again."""
+        if not self.own_clock:
+            return
         now = self.services.now()
         last = self._last
         jump = (now.wall - last.wall) - (now.monotonic - last.monotonic) if last else 0.0
@@ -136,6 +127,10 @@ class Upkeep:
         kept = {"boot": now.boot, "wall": now.wall, "monotonic": now.monotonic}
         rows.set_setting(tx.conn, rows.CLOCKS, kept)
 
+    def _expire(self, tx: Tx, now: float, keep: Retention) -> bool:
+        self.services.fence(tx, UPKEEP)
+        return retention.expire(tx.conn, now, keep.results, keep.messages)
+
     async def _tidy(self) -> None:
         now = self.services.clock.monotonic()
         if now - self._tidied < TIDY:
@@ -143,9 +138,7 @@ class Upkeep:
         self._tidied = now
         keep = self.services.config.agent.retention
         wall = self.services.clock.wall()
-        more = True
+        more = self.services.fleet.holds(UPKEEP)
         while more:  # others come in between
-            more = await self.services.database.write(
-                lambda tx: retention.expire(tx.conn, wall, keep.results, keep.messages)
-            )
+            more = await self.services.database.write(lambda tx: self._expire(tx, wall, keep))
         await self.mailboxes.delete_old(wall - keep.canaries)

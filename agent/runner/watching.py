@@ -11,6 +11,7 @@ import structlog
 from agent import schedule
 from agent.blocklist_plan import owners_of, subjects_of, zones_of
 from agent.config.models import Config
+from agent.fleet.resources import SWEEP as BLOCKLISTS
 from agent.runner.services import Services
 from agent.runner.sweeping import Pass, PlanChanged, SweepPlan
 from agent.store import reputation, rows
@@ -55,21 +56,40 @@ class Watching:
     services: Services
     retries: int = 2
     retry_after: float = 60.0
+    scheduled: bool = True
+    """False: no sweep is gone on with, only what is asked for is looked up."""
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _working: asyncio.Task[None] | None = None
     _kept: tuple[Config, Sweep, Pass] | None = None
     """The last sweep: it knows until when each answer holds."""
 
-    async def take_up(self) -> None:
-        """Goes on with the sweep that the last run of the agent left."""
+    async def take(self, _key: str) -> None:
+        """The sweeps are this agent's: goes on with the one that was left."""
+        if not self.scheduled:
+            return
         left = await self.services.database.read(reputation.sweep)
         if left is not None and left.ended_at is None:
             self.services.hints.put(Hint("blocklists", RESUME))
 
-    async def scheduled(self, name: str) -> None:
+    async def give(self, _key: str) -> None:
+        """Another agent goes on from the last checkpoint."""
+        self._kept = None
+        if self._working is not None:
+            self._working.cancel()
+            await asyncio.wait({self._working})
+
+    async def due(self, name: str) -> None:
         """A hint: the sweep may be due."""
         section = self.services.config.blocklists
         if section is None or (name == NAME and not await self._claim(name, section.every)):
             return
+        self._working = work = asyncio.create_task(self._swept(), name="sweep")
+        try:
+            await asyncio.wait({work})
+        finally:
+            work.cancel()
+
+    async def _swept(self) -> None:
         try:
             await self.sweep()
         except MailcanaryError as error:
@@ -77,7 +97,7 @@ class Watching:
 
     async def _claim(self, name: str, every: float) -> bool:
         def claim(tx: Tx) -> bool:
-            self.services.fence(tx)
+            self.services.fence(tx, BLOCKLISTS)
             now = self.services.clock.wall()
             row = rows.schedule_row(tx.conn, name)
             if row is None or row.due_at > now:
@@ -121,7 +141,7 @@ class Watching:
         names = {zone.name for zone in plan.zones}
 
         def begin(tx: Tx) -> SweepState:
-            self.services.fence(tx)
+            self.services.fence(tx, BLOCKLISTS)
             now = self.services.clock.wall()
             left = reputation.sweep(tx.conn)
             going_on = left is not None and left.ended_at is None
@@ -174,7 +194,7 @@ class Watching:
         ended = replace(state, ended_at=self.services.clock.wall(), cursor={})
 
         def end(tx: Tx) -> None:
-            self.services.fence(tx)
+            self.services.fence(tx, BLOCKLISTS)
             reputation.set_sweep(tx.conn, ended)
 
         await self.services.database.write(end)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
@@ -41,6 +42,7 @@ MOVING = (
     "duplicates",
     "verdicts",
     "evidence",
+    "epoch",
 )
 
 # A new intent has nothing but what it was made with: the other columns have their defaults in the schema.
@@ -60,6 +62,7 @@ INTENT = (
     "state",
     "version",
     "due_at",
+    "epoch",
 )
 
 _insert = Prepared(sa.insert(canaries), INTENT)
@@ -113,6 +116,7 @@ def insert(tx: Tx, canary: Canary) -> None:
         canary.state.value,
         canary.version,
         canary.due_at,
+        canary.epoch,
     )
     tx.insert(_insert, row)
 
@@ -155,20 +159,62 @@ def by_message_id(conn: Connection, message_id: str) -> Canary | None:
     return _first(conn, sa.select(canaries).where(canaries.c.message_id == message_id))
 
 
-def due(conn: Connection, now: float, limit: int = 1000) -> list[Canary]:
-    """What has come due, oldest first."""
-    query = sa.select(canaries).where(canaries.c.due_at <= now).order_by(canaries.c.due_at).limit(limit)
+class Waits(NamedTuple):
+    """What tells whose turn it is to look at a canary that comes due."""
+
+    seed: str
+    sender: str
+    state: str
+    epoch: int
+    due_at: float
+
+
+_WAITS = tuple(canaries.c[name] for name in Waits._fields)
+Mine = Callable[[Waits], bool]
+
+
+def due(conn: Connection, now: float, mine: Mine, limit: int = 1000) -> list[Canary]:
+    """What has come due and is the asker's, oldest first."""
+    query = sa.select(canaries.c.id, *_WAITS).where(canaries.c.due_at <= now).order_by(canaries.c.due_at)
+    wanted = islice((row[0] for row in conn.execute(query) if mine(Waits(*row[1:]))), limit)
+    found = (get(conn, canary_id) for canary_id in list(wanted))
+    return [canary for canary in found if canary is not None]
+
+
+NEXT = (16, 512)
+"""Rows that are looked at for the next that is the asker's: at first, and where none of those is."""
+
+
+def next_due(conn: Connection, after: float, mine: Mine) -> float | None:
+    """When the asker's next canary comes due, seconds since the epoch; sooner where it is not found soon."""
+    last = None
+    for limit in NEXT:
+        query = sa.select(*_WAITS).where(canaries.c.due_at > after).order_by(canaries.c.due_at).limit(limit)
+        rows = [Waits(*row) for row in conn.execute(query)]
+        found = next((row.due_at for row in rows if mine(row)), None)
+        if found is not None or len(rows) < limit:
+            return found
+        last = rows[-1].due_at
+    return last
+
+
+def remembered(conn: Connection, seed: str) -> list[Canary]:
+    """The canaries whose message, or a further copy of it, is still looked for in a mailbox, oldest first."""
+    query = sa.select(canaries).where(canaries.c.seed == seed, canaries.c.due_at.is_not(None))
+    return _all(conn, query.order_by(canaries.c.created_at))
+
+
+def unsettled(conn: Connection, seed: str, before: float) -> list[Canary]:
+    """What was sent to a mailbox, has no verdict and came due before then: what a scan may settle."""
+    waiting = canaries.c.state.in_([State.SENT.value, State.UNCONFIRMED.value])
+    query = sa.select(canaries).where(canaries.c.due_at <= before, canaries.c.seed == seed, waiting)
     return _all(conn, query)
 
 
-def next_due(conn: Connection) -> float | None:
-    """When the next canary comes due, seconds since the epoch."""
-    return cast("float | None", conn.execute(sa.select(sa.func.min(canaries.c.due_at))).scalar())
-
-
-def remembered(conn: Connection) -> list[Canary]:
-    """Every canary whose message, or a further copy of it, is still looked for."""
-    return _all(conn, sa.select(canaries).where(canaries.c.due_at.is_not(None)))
+def orphans(conn: Connection, living: Collection[int]) -> list[Canary]:
+    """Open intents of lives of agents that have ended."""
+    query = sa.select(canaries).where(canaries.c.state == State.INTENDED.value)
+    return _all(conn, query.where(canaries.c.due_at.is_not(None), canaries.c.epoch.not_in(living)))
 
 
 def everything(conn: Connection) -> list[Canary]:
@@ -313,6 +359,7 @@ def _moving(canary: Canary) -> tuple[object, ...]:
         canary.duplicates,
         _json(dict(canary.verdicts)) if canary.verdicts else None,
         _json([[e.kind, e.text, e.at] for e in canary.evidence]) if canary.evidence else None,
+        canary.epoch,
     )
 
 
@@ -364,4 +411,5 @@ def _canary(row: Mapping[str, Any] | RowMapping) -> Canary:
         duplicates=row["duplicates"],
         verdicts=_read(row["verdicts"]) or {},
         evidence=tuple(Evidence(kind, text, at) for kind, text, at in _read(row["evidence"]) or ()),
+        epoch=row["epoch"],
     )

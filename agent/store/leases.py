@@ -1,11 +1,12 @@
-"""Lease rows with an epoch: a mailbox, a sender or the evaluator belongs to one holder at a time.
+"""Lease rows: a mailbox, the evaluator, a receiver belong to one agent at a time.
 
-Every write of a holder checks its epoch in the same transaction, so that one who was frozen and comes
-back is refused.
+A lease has no time of its own: it holds as long as its holder's membership (agent.store.members) does, so
+that an agent renews one row however much it holds.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -15,39 +16,54 @@ from agent.store.prepared import Prepared
 from agent.store.tables import leases
 from probes.errors import StaleWrite
 
-LEASE_SECONDS = 30.0
+NOBODY = ""
+EPOCHS = "epochs"
+"""The row whose epoch counts the memberships there ever were."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A resource held. epoch grows with every change of holder."""
+    """A resource held in one life (epoch) of an agent."""
 
     resource: str
     holder: str
     epoch: int
 
 
-def acquire(conn: Connection, resource: str, holder: str, now: float) -> Lease | None:
-    """Takes or renews a lease; None while somebody else holds it."""
-    row = conn.execute(sa.select(leases).where(leases.c.resource == resource)).mappings().first()
-    expires = now + LEASE_SECONDS
-    if row is None:
-        conn.execute(sa.insert(leases).values(resource=resource, holder=holder, epoch=1, expires_at=expires))
-        return Lease(resource, holder, 1)
-    if row["holder"] != holder and row["expires_at"] > now:
-        return None
-    epoch = row["epoch"] if row["holder"] == holder else row["epoch"] + 1
+def take(conn: Connection, lease: Lease) -> bool:
+    """Takes a resource that nobody holds. False where somebody does."""
+    _there(conn, lease.resource)
     changed = conn.execute(
         sa.update(leases)
-        .where(leases.c.resource == resource, leases.c.epoch == row["epoch"])
-        .values(holder=holder, epoch=epoch, expires_at=expires)
+        .where(leases.c.resource == lease.resource, leases.c.holder == NOBODY)
+        .values(holder=lease.holder, epoch=lease.epoch)
     )
-    return Lease(resource, holder, epoch) if changed.rowcount == 1 else None
+    return changed.rowcount == 1
 
 
-def renew_all(conn: Connection, holder: str, now: float) -> None:
-    """Extends every lease the holder has and has not lost."""
-    conn.execute(sa.update(leases).where(leases.c.holder == holder).values(expires_at=now + LEASE_SECONDS))
+def _there(conn: Connection, resource: str) -> None:
+    from sqlalchemy.dialects import postgresql, sqlite
+
+    make = postgresql.insert if conn.dialect.name == "postgresql" else sqlite.insert
+    row = {"resource": resource, "holder": NOBODY, "epoch": 0}
+    conn.execute(make(leases).values(**row).on_conflict_do_nothing(index_elements=["resource"]))
+
+
+def give_back(conn: Connection, lease: Lease) -> None:
+    """Frees a resource, where it is still the holder's."""
+    same = (leases.c.resource == lease.resource, leases.c.holder == lease.holder)
+    conn.execute(sa.update(leases).where(*same, leases.c.epoch == lease.epoch).values(holder=NOBODY, epoch=0))
+
+
+def free_all(conn: Connection, holder: str) -> None:
+    """Frees whatever an agent held."""
+    conn.execute(sa.update(leases).where(leases.c.holder == holder).values(holder=NOBODY, epoch=0))
+
+
+def forget(conn: Connection, resources: Iterable[str]) -> None:
+    """Drops the rows of resources that left the config, where nobody holds them."""
+    for resource in resources:
+        conn.execute(sa.delete(leases).where(leases.c.resource == resource, leases.c.holder == NOBODY))
 
 
 _held = Prepared(
@@ -66,13 +82,16 @@ def check(conn: Connection, lease: Lease) -> None:
         raise StaleWrite(f"lease on {lease.resource} is held by somebody else now")
 
 
-def release_all(conn: Connection, holder: str) -> None:
-    """Gives back every lease, so that the next holder need not wait for it to expire."""
-    conn.execute(sa.update(leases).where(leases.c.holder == holder).values(expires_at=0.0))
+_all = Prepared(sa.select(leases.c.resource, leases.c.holder, leases.c.epoch))
 
 
-def holder_of(conn: Connection, resource: str, now: float) -> str | None:
-    """Who holds the resource, or None."""
-    query = sa.select(leases.c.holder).where(leases.c.resource == resource, leases.c.expires_at > now)
-    row = conn.execute(query).first()
-    return str(row[0]) if row else None
+def every(conn: Connection) -> dict[str, Lease]:
+    """Every resource that was ever taken; its holder is "" where nobody holds it now."""
+    return {row[0]: Lease(*row) for row in _all.all(conn) if row[0] != EPOCHS}
+
+
+def next_epoch(conn: Connection) -> int:
+    """A number no membership had before. Locks the counter until the transaction ends."""
+    _there(conn, EPOCHS)
+    counted = sa.update(leases).where(leases.c.resource == EPOCHS).values(epoch=leases.c.epoch + 1)
+    return int(conn.execute(counted.returning(leases.c.epoch)).scalar_one())

@@ -37,9 +37,10 @@ def add(conn: Connection, told: Iterable[Notification], now: float) -> None:
         )
 
 
-def release(conn: Connection) -> None:
-    """Frees what an agent that is gone had leased: only for the holder of the store's lease, at its start."""
-    conn.execute(sa.update(outbox).where(_waiting, outbox.c.leased_until > 0).values(leased_until=0.0))
+def release(conn: Connection, receiver: str) -> None:
+    """Frees what an agent that is gone had leased: only for who holds the receiver, when it takes it."""
+    leased = (_waiting, outbox.c.leased_until > 0, outbox.c.receiver == receiver)
+    conn.execute(sa.update(outbox).where(*leased).values(leased_until=0.0))
 
 
 def backlog(conn: Connection) -> dict[str, int]:

@@ -1,11 +1,12 @@
-"""The small tables: settings, schedules, paces, mailboxes, senders, observations, agents."""
+"""The small tables: settings, schedules, paces, mailboxes, senders, observations."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from itertools import islice
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -13,7 +14,6 @@ from sqlalchemy.engine import Connection
 from agent.store.database import Hint, Tx, insert_new, upsert
 from agent.store.prepared import Prepared
 from agent.store.tables import (
-    agents,
     mailboxes,
     observations,
     paces,
@@ -88,15 +88,30 @@ def schedule_row(conn: Connection, name: str) -> ScheduleRow | None:
     return ScheduleRow(*row) if row else None
 
 
-def due_schedules(conn: Connection, now: float, limit: int = 1000) -> list[ScheduleRow]:
-    """What has come due, oldest first."""
-    query = sa.select(schedules).where(schedules.c.due_at <= now).order_by(schedules.c.due_at).limit(limit)
-    return [ScheduleRow(**row) for row in conn.execute(query).mappings()]
+def due_schedules(
+    conn: Connection, now: float, mine: Callable[[str, float], bool], limit: int = 1000
+) -> list[str]:
+    """Names of what has come due and is the asker's, oldest first. mine: by name and due time."""
+    query = sa.select(schedules.c.name, schedules.c.due_at).where(schedules.c.due_at <= now)
+    found = conn.execute(query.order_by(schedules.c.due_at))
+    return list(islice((name for name, at in found if mine(name, at)), limit))
 
 
-def next_schedule(conn: Connection) -> float | None:
-    """When the next schedule comes due."""
-    return cast("float | None", conn.execute(sa.select(sa.func.min(schedules.c.due_at))).scalar())
+NEXT = (16, 512)
+"""Rows that are looked at for the next that is the asker's: at first, and where none of those is."""
+
+
+def next_schedule(conn: Connection, after: float, mine: Callable[[str, float], bool]) -> float | None:
+    """When the asker's next schedule comes due; sooner where it is not found soon."""
+    last = None
+    for limit in NEXT:
+        query = sa.select(schedules.c.name, schedules.c.due_at).where(schedules.c.due_at > after)
+        rows = conn.execute(query.order_by(schedules.c.due_at).limit(limit)).all()
+        found = next((float(at) for name, at in rows if mine(name, at)), None)
+        if found is not None or len(rows) < limit:
+            return found
+        last = float(rows[-1][1])
+    return last
 
 
 def put_schedule(conn: Connection, name: str, due_at: float) -> None:
@@ -233,24 +248,3 @@ def _runs(ids: Sequence[int]) -> list[tuple[int, int]]:
         else:
             runs.append((number, number))
     return runs
-
-
-def set_agent(conn: Connection, row: Mapping[str, object]) -> None:
-    """Announces an agent."""
-    upsert(conn, agents, ["holder"], row)
-
-
-def beat_agent(conn: Connection, holder: str, now: float) -> None:
-    """The agent's heartbeat."""
-    conn.execute(sa.update(agents).where(agents.c.holder == holder).values(heartbeat_at=now))
-
-
-def agent_rows(conn: Connection, since: float) -> list[Mapping[str, Any]]:
-    """Agents with a heartbeat since then, newest first."""
-    query = sa.select(agents).where(agents.c.heartbeat_at >= since).order_by(agents.c.heartbeat_at.desc())
-    return [dict(row) for row in conn.execute(query).mappings()]
-
-
-def drop_agent(conn: Connection, holder: str) -> None:
-    """An agent that stopped in good order."""
-    conn.execute(sa.delete(agents).where(agents.c.holder == holder))

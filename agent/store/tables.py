@@ -56,6 +56,14 @@ agents = Table(
     Column("listen", String(), nullable=False),
     Column("started_at", Float, nullable=False),
     Column("heartbeat_at", Float, nullable=False),
+    Column("epoch", Integer, nullable=False, server_default="0"),
+    Column("expires_at", Float, nullable=False, server_default="0"),
+    Column("state", String(), nullable=False, server_default=""),
+    Column("region", String(), nullable=False, server_default=""),
+    Column("addresses", JSON),
+    Column("config_hash", String(), nullable=False, server_default=""),
+    Column("detail", Text, nullable=False, server_default=""),
+    Column("lag", Float, nullable=False, server_default="0"),
 )
 
 leases = Table(
@@ -64,7 +72,16 @@ leases = Table(
     Column("resource", String(), primary_key=True),
     Column("holder", String(), nullable=False),
     Column("epoch", Integer, nullable=False),
-    Column("expires_at", Float, nullable=False),
+)
+
+config_versions = Table(
+    "config_versions",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("hash", String(), nullable=False),
+    Column("body", Text, nullable=False),
+    Column("activated_at", Float, nullable=False),
+    Column("activated_by", String(), nullable=False),
 )
 
 schedules = Table(
@@ -122,6 +139,7 @@ canaries = Table(
     Column("duplicates", Integer, nullable=False, server_default="0"),
     Column("verdicts", JSON),
     Column("evidence", JSON),
+    Column("epoch", Integer, nullable=False, server_default="0"),
     Index("ix_canaries_due_at", "due_at"),
     Index("ix_canaries_route", "sender", "seed", "created_at"),
     Index("ix_canaries_seed_created", "seed", "created_at"),

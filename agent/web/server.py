@@ -28,7 +28,7 @@ BODY_LIMIT = 64 * 1024
 class Controls(Protocol):
     """What people may ask of the running agent."""
 
-    def retry_seed(self, seed: str) -> bool:
+    async def retry_seed(self, seed: str) -> bool:
         """Tries a mailbox again at once. False where there is no such seed."""
 
     async def acknowledge(self, key: str, by: str) -> bool:
@@ -141,7 +141,7 @@ class _Api:
 
     async def retry_seed(self, request: web.Request) -> web.Response:
         seed = request.match_info["seed"]
-        if not self._services.controls.retry_seed(seed):
+        if not await self._services.controls.retry_seed(seed):
             return _problem(404, f"there is no seed {seed}")
         return _json({"schema": "mailcanary.seed/1", "seed": seed, "retried": True})
 

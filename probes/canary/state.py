@@ -69,6 +69,7 @@ class Canary:
     deadline: seconds from creation until it must have arrived. late_after: seconds from creation during
     which a missing canary is still watched for. soft: every refusal so far was greylisting or the seed's
     own fault. retry_at: when a deferred one is sent again. latency: seconds from acceptance to arrival.
+    epoch: names the life of the agent that sends it.
     """
 
     id: str
@@ -102,6 +103,7 @@ class Canary:
     duplicates: int = 0
     verdicts: Mapping[str, str] = field(default_factory=dict)
     evidence: tuple[Evidence, ...] = ()
+    epoch: int = 0
 
     @property
     def route(self) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from probes.canary.replies import Reply, clean_text
+from probes.errors import MailcanaryError
 
 STAGES = ("dns", "connect", "tls", "greeting", "ehlo", "auth", "mail", "rcpt", "data")
 """In order of time; each a closed word, fit for a metric label. `data` ends with the reply to the final
@@ -15,6 +16,10 @@ dot."""
 
 _LINES_MAXIMUM = 200
 _LINE_MAXIMUM = 2_000
+
+
+class HeldBack(MailcanaryError):
+    """A submission was given up before the message went out."""
 
 
 class SubmitResult(StrEnum):

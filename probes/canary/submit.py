@@ -7,7 +7,7 @@ import asyncio
 import random
 import re
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 
@@ -17,6 +17,7 @@ from probes.canary.replies import Reply, queue_id
 from probes.canary.session import Broken, Refused, Session
 from probes.canary.submission import (
     Attempt,
+    HeldBack,
     Progress,
     Reason,
     Record,
@@ -75,17 +76,19 @@ async def submit(
     provider: str = "",
     progress: Progress | None = None,
     rng: random.Random | None = None,
+    may: Callable[[], bool] = lambda: True,
 ) -> Submission:
     """Sends one message to one recipient. Every failure is a Submission.
 
     mail_from: the return path, "" for the null one; message: CRLF line ends; envid: told to servers with DSN
     (RFC 3461), "" for none; ssl_context: one for all calls, verifying, with its authorities loaded;
     provider: the preset whose reply table counts (direct mode); progress: shows a caller who cancels whether
-    the message may be out. Raises DataError on addresses or a message that cannot be sent, and lets a
-    cancellation through after closing the connection.
+    the message may be out; may: asked just before MAIL FROM and before the message itself. Raises HeldBack
+    where it said no, DataError on addresses or a message that cannot be sent, and lets a cancellation through
+    after closing the connection.
     """
     _check(mail_from, rcpt_to, message)
-    job = _Job(way, clock, timeouts or Timeouts(), progress or Progress(), ssl_context, provider)
+    job = _Job(way, clock, timeouts or Timeouts(), progress or Progress(), ssl_context, provider, may)
     return await job.run(mail_from, rcpt_to, message, envid, resolver, rng or random.Random())
 
 
@@ -98,7 +101,7 @@ async def greet(
     timeouts: Timeouts | None = None,
 ) -> Submission:
     """Goes as far as the login and leaves again: can this relay be used? ACCEPTED means yes."""
-    job = _Job(way, clock, timeouts or Timeouts(), Progress(), ssl_context, "")
+    job = _Job(way, clock, timeouts or Timeouts(), Progress(), ssl_context, "", lambda: True)
     return await job.greet(resolver)
 
 
@@ -113,6 +116,7 @@ class _Job:
         progress: Progress,
         ssl_context: ssl.SSLContext,
         provider: str,
+        may: Callable[[], bool],
     ) -> None:
         self.way = way
         self.clock = clock
@@ -120,6 +124,7 @@ class _Job:
         self.progress = progress
         self.ssl_context = ssl_context
         self.provider = provider if isinstance(way, Direct) else ""
+        self.may = may
         self.record = Record()
         self.started = clock.wall()
         self.size = 0
@@ -140,7 +145,9 @@ class _Job:
             self.size = len(message)
             targets = await self._targets(rcpt_to, resolver, rng)
             session = await self._open(targets)
+            self._ask()
             await self._envelope(session, mail_from, rcpt_to, message, envid)
+            self._ask()
             done = await self._dot(session, message)
             if done.reply is not None:  # a dialogue out of step is not said goodbye to
                 session.quit()
@@ -167,6 +174,10 @@ class _Job:
             if self.session is not None:
                 self.session.abort()
         return self._end(SubmitResult.ACCEPTED, Reason.ACCEPTED, "the login was taken")
+
+    def _ask(self) -> None:
+        if not self.may():
+            raise HeldBack("nothing was sent")
 
     def _signed(self, message: bytes) -> bytes:
         if isinstance(self.way, Direct):

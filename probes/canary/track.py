@@ -146,9 +146,16 @@ def _deferred(canary: Canary, event: Sent, now: Moment, facts: dict[str, object]
     )
 
 
-def resending(canary: Canary, lease_until: float) -> Canary:
+def resending(canary: Canary, lease_until: float, epoch: int) -> Canary:
     """A deferred canary is about to be sent again with its token: from here it may have been accepted."""
-    return _step(canary, state=State.INTENDED, retry_at=None, due_at=lease_until)
+    return _step(canary, state=State.INTENDED, retry_at=None, due_at=lease_until, epoch=epoch)
+
+
+def handed_over(canary: Canary, now: Moment) -> Canary:
+    """Nothing was sent in this attempt: it is another agent's to send."""
+    if canary.state is not State.INTENDED:
+        return canary
+    return _step(canary, state=State.DEFERRED, retry_at=now.wall, due_at=now.wall)
 
 
 def postponed(canary: Canary, until: float) -> Canary:

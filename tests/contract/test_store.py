@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
-from agent.store import canaries, leases, retention, rows, schema
+from agent.store import canaries, retention, rows, schema
 from agent.store.database import Database, Hint, Tx
 from agent.store.schema import open_store
 from agent.store.tables import metadata, outbox, schedules, sightings
@@ -141,7 +141,8 @@ async def test_a_jump_of_the_clock_moves_what_lies_ahead(store: Database) -> Non
     found = await store.read(lambda conn: canaries.get(conn, "c1"))
     assert found is not None
     assert (found.due_at, found.retry_at) == (NOW + 600 - 3_600, NOW + 5 - 3_600)
-    assert await store.read(rows.next_schedule) == NOW + 9 - 3_600
+    found_at = await store.read(lambda conn: rows.next_schedule(conn, 0.0, lambda name, at: True))
+    assert found_at == NOW + 9 - 3_600
     assert await store.read(lambda conn: rows.pace(conn, "provider/x")) == NOW + 1 - 3_600
 
 
@@ -232,26 +233,6 @@ def test_a_loop_that_ended_does_not_stop_the_writer(store: Database) -> None:
 def test_the_file_is_the_owners_alone(file_store: Database, file_url: str) -> None:
     path = Path(file_url.removeprefix("sqlite:///"))
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-
-
-# --- leases -------------------------------------------------------------------------------------------------
-
-
-async def test_a_lease_has_one_holder_and_its_epoch_grows_with_each(store: Database) -> None:
-    def take(holder: str, now: float) -> leases.Lease | None:
-        return store.write_now(lambda tx: leases.acquire(tx.conn, "agent", holder, now))
-
-    first = take("a", NOW)
-    assert first == leases.Lease("agent", "a", 1)
-    assert take("b", NOW + 29) is None
-    assert take("a", NOW + 29) == first, "renewed"
-    second = take("b", NOW + 60)
-    assert second == leases.Lease("agent", "b", 2)
-    with pytest.raises(StaleWrite):
-        await store.write(lambda tx: leases.check(tx.conn, first))
-    await store.write(lambda tx: leases.check(tx.conn, second))
-    await store.write(lambda tx: leases.release_all(tx.conn, "b"))
-    assert take("a", NOW + 61) == leases.Lease("agent", "a", 3)
 
 
 # --- schema and files ---------------------------------------------------------------------------------------

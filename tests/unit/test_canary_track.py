@@ -65,7 +65,7 @@ def steps(draw: st.DrawFn) -> tuple[str, Step, float, float]:
 
     def again(canary: Canary, now: Moment) -> Canary:
         may = track.may_send_again(canary, now)
-        return track.resending(canary, now.wall + 600.0) if may else canary
+        return track.resending(canary, now.wall + 600.0, 7) if may else canary
 
     name, step = draw(
         st.sampled_from(
@@ -81,7 +81,7 @@ def steps(draw: st.DrawFn) -> tuple[str, Step, float, float]:
                 ("rested", lambda c, n: track.rested(track.due(c, n), c, n)),
                 (
                     "resending",
-                    lambda c, n: track.resending(c, n.wall + 600) if track.may_send_again(c, n) else c,
+                    lambda c, n: track.resending(c, n.wall + 600, 7) if track.may_send_again(c, n) else c,
                 ),
             ]
         )
@@ -196,7 +196,7 @@ def test_a_deferred_one_is_sent_again_in_time_and_judged_at_the_deadline() -> No
     deferred = track.sent(intent(), sent("deferred"), at(1))
     assert not track.may_send_again(deferred, at(30))
     assert track.may_send_again(deferred, at(61))
-    again = track.resending(deferred, START.wall + 661.0)
+    again = track.resending(deferred, START.wall + 661.0, 7)
     assert (again.state, again.token) == (State.INTENDED, "token")
     judged = track.due(deferred, at(600))
     assert (judged.placement, judged.outcome, judged.reason) == (
@@ -209,7 +209,7 @@ def test_a_deferred_one_is_sent_again_in_time_and_judged_at_the_deadline() -> No
 def test_greylisting_alone_accuses_nobody() -> None:
     deferred = track.sent(intent(), sent("deferred", soft=True), at(1))
     assert track.due(deferred, at(600)).outcome is Outcome.UNKNOWN
-    hard = track.sent(track.resending(deferred, 0.0), sent("deferred"), at(70))
+    hard = track.sent(track.resending(deferred, 0.0, 7), sent("deferred"), at(70))
     assert track.due(hard, at(600)).outcome is Outcome.FAIL
 
 
