@@ -18,7 +18,7 @@ from agent.app import App, open_app
 from agent.config.load import load
 from agent.store import canaries
 from agent.store.database import Database
-from agent.store.schema import current
+from agent.store.schema import current, head
 from probes.canary.state import Canary
 from probes.clock import Clock
 from tests.guarantees.sink import Sink
@@ -84,7 +84,7 @@ def stored(folder: Path) -> list[Canary]:
         return []
     database = Database(f"sqlite:///{path}")
     try:
-        return database.read_now(canaries.everything) if current(database.engine) else []
+        return database.read_now(canaries.everything) if current(database.engine) == head() else []
     finally:
         database.close()
 

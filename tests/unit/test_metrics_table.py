@@ -33,6 +33,7 @@ def scrape(tmp_path: Path) -> str:
         path.write_text(yaml.safe_dump(CONFIG))
         app = await open_app(load(path), scheduled=False)
         try:
+            app.services.metrics.speaks = lambda: True
             app.services.metrics.add(app._states)
             app._configure_metrics(app.services.config)
             return (await asyncio.to_thread(app.services.metrics.render)).decode()
