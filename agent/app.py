@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from aiohttp import web
@@ -55,6 +55,9 @@ from probes.canary.token import SECRET_BYTES, TokenKeys
 from probes.clock import Clock, SystemClock
 from probes.dns import Resolver
 from probes.errors import ConfigError, MailcanaryError, StoreError
+
+if TYPE_CHECKING:
+    from agent.hints_procrastinate import ProcrastinateHints
 
 log = structlog.get_logger("agent")
 
@@ -389,6 +392,7 @@ async def open_app(
     database: Database | None = None,
     scheduled: bool = True,
     reload_from: str | None = None,
+    own: Mapping[str, str] | None = None,
 ) -> App:
     """An agent ready to start. Raises Busy where another one holds the store, ConfigError, StoreError."""
     clock, source = clock or SystemClock(), source or random.SystemRandom()
@@ -405,7 +409,7 @@ async def open_app(
             clock=clock,
             random=source,
             database=database,
-            hints=LocalHints(database),
+            hints=_hints(database, me.holder),
             metrics=Metrics(clock.wall),
             resolver=resolver_of(config, clock),
             tls=client_context,
@@ -414,11 +418,19 @@ async def open_app(
             fleet=fleet,
             poster=AiohttpPoster(),
         )
-        reloads = (lambda: load(reload_from, require_secrets=True)) if reload_from else None
+        reloads = (lambda: load(reload_from, require_secrets=True, own=own)) if reload_from else None
         return App(services, scheduled=scheduled, reloads=reloads)
     except Exception:
         await asyncio.to_thread(database.close)
         raise
+
+
+def _hints(database: Database, holder: str) -> LocalHints | ProcrastinateHints:
+    if not database.shared:
+        return LocalHints(database)
+    from agent.hints_procrastinate import open_hints  # its libraries cost memory and time to load
+
+    return open_hints(database, holder)
 
 
 def _member(config: Config, clock: Clock, scheduled: bool) -> Myself:

@@ -31,11 +31,13 @@ def config_path(args: argparse.Namespace) -> str:
     raise ConfigError(f"no config: give --config FILE, set MAILCANARY_CONFIG, or write ./{DEFAULT_CONFIG}")
 
 
-def load_config(args: argparse.Namespace, *, require_secrets: bool = False) -> Config:
-    """The config, or ConfigError with every problem."""
+def load_config(
+    args: argparse.Namespace, *, require_secrets: bool = False, own: Mapping[str, str] | None = None
+) -> Config:
+    """The config, or ConfigError with every problem. own: settings of this agent instead of the file's."""
     from agent.config.load import load
 
-    return load(config_path(args), require_secrets=require_secrets)
+    return load(config_path(args), require_secrets=require_secrets, own=own)
 
 
 def open_existing(config: Config) -> Database:

@@ -6,6 +6,8 @@ import argparse
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from agent.config.models import Config
 
 NAME = "run"
@@ -16,13 +18,19 @@ Runs the agent in the foreground until SIGTERM or SIGINT.
 SIGHUP (or POST /-/reload) reads the config file again; a bad file keeps the old
 config and says why in the log and in mailcanary_config_last_reload_successful.
 
-example:
+Agents of a fleet share one file. What differs between them can be said here:
+its address and its region.
+
+examples:
   mailcanary --config /etc/mailcanary/mail.yaml run
+  mailcanary --config /etc/mailcanary/mail.yaml run --listen 10.0.0.7:9465 --region eu
 """
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """No options: everything is in the config file."""
+    """What differs between the agents of a fleet; everything else is in the config file."""
+    parser.add_argument("--listen", metavar="HOST:PORT", help="instead of agent.listen")
+    parser.add_argument("--region", metavar="NAME", help="instead of agent.region")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -31,12 +39,13 @@ def run(args: argparse.Namespace) -> int:
     from agent.logs import configure as configure_logs
     from agent.process import run as run_in_loop
 
-    config = load_config(args, require_secrets=True)
+    own = {name: value for name in ("listen", "region") if (value := getattr(args, name))}
+    config = load_config(args, require_secrets=True, own=own)
     configure_logs(config.agent.log_format, config.agent.log_level)
-    return run_in_loop(_run(config, config_path(args)))
+    return run_in_loop(_run(config, config_path(args), own))
 
 
-async def _run(config: Config, path: str) -> int:
+async def _run(config: Config, path: str, own: Mapping[str, str]) -> int:
     import asyncio
     import signal
     from contextlib import suppress
@@ -48,7 +57,7 @@ async def _run(config: Config, path: str) -> int:
     from probes.errors import MailcanaryError
 
     log = structlog.get_logger("agent")
-    app = await open_app(config, reload_from=path)
+    app = await open_app(config, reload_from=path, own=own)
     loop = asyncio.get_running_loop()
     reloads: set[asyncio.Task[None]] = set()
 

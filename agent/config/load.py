@@ -23,19 +23,30 @@ from agent.config.problems import ConfigInvalid, Problem
 _PLANNED = ("senders", "seeds", "routes", "limits")
 
 
-def load(path: str | Path, env: Mapping[str, str] | None = None, *, require_secrets: bool = False) -> Config:
+def load(
+    path: str | Path,
+    env: Mapping[str, str] | None = None,
+    *,
+    require_secrets: bool = False,
+    own: Mapping[str, str] | None = None,
+) -> Config:
     """Reads and checks a config file.
 
     env: where `{env: NAME}` secrets are found, the process environment by default. require_secrets: secrets
-    that cannot be read now are errors (as `run` wants it) and not warnings. Raises ConfigInvalid with every
-    problem of the file.
+    that cannot be read now are errors (as `run` wants it) and not warnings. own: settings of `agent` that
+    count for this agent instead of the file's. Raises ConfigInvalid with every problem of the file.
     """
     name = str(path)
-    return parse(_read(name), name, env, require_secrets=require_secrets)
+    return parse(_read(name), name, env, require_secrets=require_secrets, own=own)
 
 
 def parse(
-    data: bytes, file: str, env: Mapping[str, str] | None = None, *, require_secrets: bool = False
+    data: bytes,
+    file: str,
+    env: Mapping[str, str] | None = None,
+    *,
+    require_secrets: bool = False,
+    own: Mapping[str, str] | None = None,
 ) -> Config:
     """As `load`, of bytes. file: its path, for messages and as the base of relative paths."""
     document = Document(file, data, private_keys(Config))
@@ -46,6 +57,9 @@ def parse(
             [document.problem_at(node.line, node.column, what, "write `senders:` and `seeds:`")]
         )
     raw = document.value()
+    if own:
+        said = raw.get("agent")
+        raw["agent"] = {**(said if isinstance(said, dict) else {}), **own}
     context = {
         "base": Path(file).absolute().parent,
         "env": os.environ if env is None else env,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from agent.fleet.fleet import Fleet
 from agent.fleet.membership import Myself
@@ -13,13 +14,16 @@ from agent.runner.means import Means
 from agent.store.database import Database, Tx
 from probes.canary.token import TokenKeys
 
+if TYPE_CHECKING:
+    from agent.hints_procrastinate import ProcrastinateHints
+
 
 @dataclass
 class Services(Means):
     """One agent's means, its store, and its place among the agents that work on it."""
 
     database: Database
-    hints: LocalHints
+    hints: LocalHints | ProcrastinateHints
     metrics: Metrics
     keys: TokenKeys
     me: Myself

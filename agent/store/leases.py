@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from agent.store.database import insert_new
 from agent.store.prepared import Prepared
 from agent.store.tables import leases
 from probes.errors import StaleWrite
@@ -42,11 +43,7 @@ def take(conn: Connection, lease: Lease) -> bool:
 
 
 def _there(conn: Connection, resource: str) -> None:
-    from sqlalchemy.dialects import postgresql, sqlite
-
-    make = postgresql.insert if conn.dialect.name == "postgresql" else sqlite.insert
-    row = {"resource": resource, "holder": NOBODY, "epoch": 0}
-    conn.execute(make(leases).values(**row).on_conflict_do_nothing(index_elements=["resource"]))
+    conn.execute(insert_new(leases).inline().values(resource=resource, holder=NOBODY, epoch=0))
 
 
 def give_back(conn: Connection, lease: Lease) -> None:

@@ -47,7 +47,6 @@ def _told(check: Callable[..., None]) -> Callable[..., None]:
 
 def _shape(lease: float) -> None:
     from agent.fleet import membership
-
     from agent.store import leases, members
     from alerts import outbox, pace
     from probes.canary import track
