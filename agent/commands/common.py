@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from probes.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from rich.console import Console
 

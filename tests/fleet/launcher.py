@@ -52,7 +52,7 @@ def _shape(lease: float) -> None:
     from probes.canary import track
 
     if lease:
-        membership.LEASE, membership.BEAT, membership.MARGIN = lease, lease / 5, lease / 7
+        membership.LEASE, membership.BEAT = lease, lease / 5
     members.check, leases.check = _told(members.check), _told(leases.check)
     track.RETRY_DELAYS = (1.0,)
     outbox.FIRST_RETRY, pace.FIRST_PAUSE = 0.3, 1.0
