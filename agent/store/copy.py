@@ -14,7 +14,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from agent.store import rows, schema
+from agent.store import leases as epochs
+from agent.store import members, rows, schema
 from agent.store.database import Database
 from agent.store.tables import agents, leases, metadata, settings
 from probes.errors import StoreError
@@ -55,6 +56,8 @@ def copy(source: Database, target: Database, now: float, progress: Progress) -> 
     for table in TABLES:
         _copy_table(source, target, table, mark, progress)
     found = [_compare(source, target, table) for table in TABLES]
+    lives = source.read_now(epochs.last)
+    target.write_now(lambda tx: epochs.go_on(tx.conn, lives))
     target.write_now(lambda tx: _finish(tx.conn, {**mark, "done": True}))
     return found
 
@@ -63,7 +66,7 @@ def _begin(source: Database, target: Database, name: str, now: float) -> dict[st
     if not target.shared or source.shared:
         raise StoreError("a copy goes from SQLite to PostgreSQL")
     for side, database in (("source", source), ("target", target)):
-        if database.read_now(lambda conn: rows.agent_rows(conn, now - ALIVE)):
+        if any(one.heartbeat_at > now - ALIVE for one in database.read_now(members.every)):
             raise StoreError(f"an agent works on the {side}: stop it first")
     known: dict[str, Any] | None = target.read_now(lambda conn: rows.setting(conn, MARK))
     if known is None:

@@ -92,3 +92,15 @@ def next_epoch(conn: Connection) -> int:
     _there(conn, EPOCHS)
     counted = sa.update(leases).where(leases.c.resource == EPOCHS).values(epoch=leases.c.epoch + 1)
     return int(conn.execute(counted.returning(leases.c.epoch)).scalar_one())
+
+
+def last(conn: Connection) -> int:
+    """The newest number that a membership had; 0 before the first."""
+    found = conn.execute(sa.select(leases.c.epoch).where(leases.c.resource == EPOCHS)).scalar()
+    return int(found or 0)
+
+
+def go_on(conn: Connection, epoch: int) -> None:
+    """Memberships are counted on from there: rows came along that name older ones."""
+    _there(conn, EPOCHS)
+    conn.execute(sa.update(leases).where(leases.c.resource == EPOCHS).values(epoch=epoch))

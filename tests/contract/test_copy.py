@@ -12,8 +12,9 @@ import pytest
 import sqlalchemy as sa
 
 from agent.commands import db
-from agent.store import canaries, copy, rows
+from agent.store import canaries, copy, members, rows
 from agent.store.database import Database, Tx
+from agent.store.members import Member
 from agent.store.schema import open_store
 from agent.store.tables import mailboxes, observations, transitions
 from probes.canary.state import Canary, Moment, Reply, State
@@ -138,12 +139,12 @@ def test_a_difference_is_told(source: Database, target: Database, monkeypatch: p
 def test_a_store_in_use_is_refused(source: Database, target: Database, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="from SQLite to PostgreSQL"):
         copy.copy(target, source, NOW, nothing)
-    announced = {"holder": "h", "name": "n", "version": "1", "listen": "", "started_at": NOW}
+    announced = Member("h", "n", "1", "", NOW, heartbeat_at=NOW)
     for side, word in ((target, "target"), (source, "source")):
-        side.write_now(lambda tx: rows.set_agent(tx.conn, {**announced, "heartbeat_at": NOW}))
+        side.write_now(lambda tx: members.put(tx.conn, announced))
         with pytest.raises(StoreError, match=f"an agent works on the {word}"):
             copy.copy(source, target, NOW, nothing)
-        side.write_now(lambda tx: rows.drop_agent(tx.conn, "h"))
+        side.write_now(lambda tx: members.drop(tx.conn, "h"))
     target.write_now(lambda tx: rows.add_token_key(tx.conn, "1", bytes(32), NOW))
     with pytest.raises(StoreError, match="the target is in use: it has rows in token_keys"):
         copy.copy(source, target, NOW, nothing)
