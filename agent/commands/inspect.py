@@ -38,6 +38,8 @@ Exit codes: 0 all was read, 1 a message could not be, 2 wrong usage.
 EXIT_UNREAD = 1
 EXIT_USAGE = 2
 AT_ONCE = 16
+LAST_TIME = 253_402_300_800.0
+"""The first second of the year 10000."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -107,10 +109,10 @@ def _time(text: str) -> float:
     from probes.headers.dates import parse_time
 
     try:
-        return float(text)
+        found: float | None = float(text)
     except ValueError:
         found = parse_time(text.replace("T", " ").replace("Z", " +0000"))
-    if found is None:
+    if found is None or not 0 <= found < LAST_TIME:  # a comparison that NaN fails too
         raise ConfigError(f"--now {text!r} is no time: write 2026-11-21T08:15:30Z or seconds since the epoch")
     return found
 
@@ -127,13 +129,19 @@ async def _print_all(found: Iterable[Source], settings: Settings, form: str) -> 
             print(f"mailcanary: {source.name}: {source.problem}", file=sys.stderr)
             code = EXIT_UNREAD
         elif form == "json":
-            print(json.dumps(facts, ensure_ascii=False))
+            print(json.dumps(facts))  # in ASCII: no name of a file and no locale stands in its way
         else:
-            print(render(facts))
+            _write(render(facts))
     if not seen:
         print("mailcanary: no message there", file=sys.stderr)
         return EXIT_UNREAD
     return code
+
+
+def _write(text: str) -> None:
+    """Prints; what the terminal's encoding does not know comes out as a mark."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "replace").decode(encoding))
 
 
 async def _examined(

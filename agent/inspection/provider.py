@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from probes.headers.authres import parse_authentication_results
 from probes.headers.border import find_block
 from probes.headers.received import Hop, normal_ip, parse_received
 from probes.headers.scan import Header
@@ -51,9 +52,25 @@ def _hops(header: Header) -> list[tuple[int, Hop]]:
 def _preset_name(header: Header, hops: list[tuple[int, Hop]]) -> str | None:
     """The preset whose border Received is on top of this header."""
     for name, preset in presets().items():
-        if preset.trust.border and find_block(header.fields, hops, preset.trust).border is not None:
+        rule = preset.trust
+        if rule.border and find_block(header.fields, hops, rule).border is not None:
+            return name
+        if not rule.border and rule.authserv_ids and _signs_above(header, hops, rule):
             return name
     return None
+
+
+def _signs_above(header: Header, hops: list[tuple[int, Hop]], rule: TrustRule) -> bool:
+    """Whether the newest Received bears the provider's name, or a bare address (Yahoo), below a field with
+    one of its authserv-ids: for a provider whose border has no name of its own."""
+    if not hops:
+        return False
+    index, hop = hops[0]
+    by = (hop.by or "").strip("[]")
+    if not rule.owns(by) and normal_ip(by) is None:
+        return False
+    above = (item for item in header.fields[:index] if item.name == "authentication-results")
+    return any(rule.owns(parse_authentication_results(item.text).authserv_id) for item in above)
 
 
 def _named_border(hops: list[tuple[int, Hop]], received_by: str | None) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -33,15 +34,28 @@ def sources(paths: list[str]) -> Iterator[Source]:
         if path == "-":
             yield from split("-", sys.stdin.buffer.read(MAX_OCTETS))
         elif Path(path).is_dir():
-            for file in sorted(Path(path).rglob("*")):
-                if file.is_file() and not _hidden(file, Path(path)) and file.suffix.lower() not in _SKIPPED:
-                    yield from _file(str(file))
+            yield from _folder(path)
         else:
             yield from _file(path)
 
 
-def _hidden(file: Path, root: Path) -> bool:
-    return any(part.startswith(".") for part in file.relative_to(root).parts)
+def _folder(path: str) -> Iterator[Source]:
+    """Every file below; a folder that cannot be opened is a message that cannot be read. Links to folders are
+    not followed."""
+    shut: list[OSError] = []
+    for folder, inner, names in os.walk(path, onerror=shut.append):
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        yield from (Source(one.filename, b"", one.strerror or "it cannot be opened") for one in shut)
+        shut.clear()
+        for name in sorted(names):
+            file = Path(folder, name)
+            if (
+                name[0] != "."
+                and file.suffix.lower() not in _SKIPPED
+                and (file.is_file() or file.is_symlink())
+            ):
+                yield from _file(str(file))
+    yield from (Source(one.filename, b"", one.strerror or "it cannot be opened") for one in shut)
 
 
 def _file(path: str) -> Iterator[Source]:
@@ -56,6 +70,8 @@ def _file(path: str) -> Iterator[Source]:
 
 def split(name: str, octets: bytes) -> Iterator[Source]:
     """An mbox begins with a "From " line and has one message for each (RFC 4155); all else is one message."""
+    if b"\n" not in octets:
+        octets = octets.replace(b"\r", b"\n")  # as some old programs end lines
     if not octets.strip():
         yield Source(name, b"", "it is empty")
         return

@@ -7,12 +7,15 @@ fit. What the message brought along lies below the true border, so it is never r
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from probes.headers.received import Hop, is_loopback
 from probes.headers.scan import Field
 from probes.headers.trust import TrustRule, matches
+
+_ADDRESS = re.compile(r"[0-9a-f]{1,4}(?:[:.][0-9a-f]{0,4}){2,7}", re.IGNORECASE)
 
 
 class Block(NamedTuple):
@@ -47,9 +50,18 @@ def _border(hops: Sequence[tuple[int, Hop]], rule: TrustRule) -> tuple[int | Non
                 return number, ""
         elif matches(by, rule.border):
             return _last_repeat(hops, number, rule) if rule.border_repeats else number, ""
-        elif hop.text[:3].lower() != "by " and not (rule.inside(by) and rule.inside(hop.from_name or "")):
+        elif not _inside(hop, rule):
             return None, f"the hop by {by[:80] or '?'} is not one of {rule.name or 'the provider'}"
     return None, "no Received of the provider in it"
+
+
+def _inside(hop: Hop, rule: TrustRule) -> bool:
+    """Whether a hop above the border is the provider's own hand-over: both ends are its hosts, or it tells no
+    origin and its writer is such a host or a bare address (Gmail's "by 2002:...")."""
+    by = (hop.by or "").strip("[]")
+    if hop.text[:3].lower() == "by ":
+        return rule.inside(by) or _ADDRESS.fullmatch(by) is not None
+    return rule.inside(by) and rule.inside(hop.from_name or "")
 
 
 def _last_repeat(hops: Sequence[tuple[int, Hop]], number: int, rule: TrustRule) -> int:
@@ -67,9 +79,23 @@ def _below(fields: Sequence[Field], border: int, rule: TrustRule) -> frozenset[i
     found: list[int] = []
     names = list(rule.below_names)
     for index in range(border + 1, min(border + 1 + rule.below_border, len(fields))):
-        name = fields[index].name
-        if name not in names:
+        place = _place(fields[index], names)
+        if place is None:
             break
-        del names[: names.index(name) + 1]
+        del names[: place + 1]
         found.append(index)
     return frozenset(found)
+
+
+def _place(item: Field, names: Sequence[str]) -> int | None:
+    """Where a field stands in the order. An entry may also name the authserv-id: "authentication-results
+    spf.icloud.com"."""
+    for place, wanted in enumerate(names):
+        name, _, authserv_id = wanted.partition(" ")
+        if name == item.name and (not authserv_id or _bears(item.text, authserv_id)):
+            return place
+    return None
+
+
+def _bears(text: str, authserv_id: str) -> bool:
+    return text[: len(authserv_id) + 1].lower() == f"{authserv_id};"

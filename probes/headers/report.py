@@ -217,6 +217,8 @@ def _distrust(name: str, index: int, results: AuthenticationResults, block: Bloc
         return "it stands below what the provider writes: the message brought it along"
     if name == "received-spf":
         return ""
+    if trust.only_below and name == "authentication-results" and index < block.border:
+        return "the provider writes its own below the border Received, not above it"
     if not trust.owns(results.authserv_id):
         return f"authserv-id {results.authserv_id[:80]!r} is not the provider's"
     return ""

@@ -23,6 +23,7 @@ _FIELD = re.compile(
     rb"([!-9;-~]{1,200}+)[ \t]*+:((?:[^\n]*+\n[ \t])*+[^\n]*+)(?:\n|\Z)|"
     rb"[^\n]*+(?:\n|\Z)"  # a line that is no field
 )
+_NOT_BLANK = re.compile(rb"[^\r\n]|\Z")
 _EMPTY_LINE = re.compile(rb"\n\r?\n")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _ENCODED_WORD = re.compile(r"=\?([^?\s]{1,60})\?([bBqQ])\?([^?\s]{0,4000})\?=")
@@ -77,10 +78,14 @@ def _name(octets: bytes) -> str:
 
 
 def _start(raw: bytes) -> int:
-    """The offset of the first field: blank lines and the "From " line of an mbox are stepped over."""
-    if raw[:5] == b"From " or raw[:6] == b">From ":
-        return raw.find(b"\n") + 1 or len(raw)
-    return len(raw) - len(raw.lstrip(b"\r\n")) if raw[:1] in (b"\r", b"\n") else 0
+    """The offset of the first field: a byte order mark, blank lines and the "From " line of an mbox are
+    stepped over."""
+    start = 3 if raw[:3] == b"\xef\xbb\xbf" else 0
+    if raw[start : start + 1] in (b"\r", b"\n"):
+        start = _NOT_BLANK.search(raw, start).start()  # type: ignore[union-attr]  # it matches the end as well
+    if raw.startswith((b"From ", b">From "), start):
+        return raw.find(b"\n", start) + 1 or len(raw)
+    return start
 
 
 def _extent(raw: bytes, start: int) -> tuple[int, int]:

@@ -9,6 +9,7 @@ count.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,9 @@ class TrustRule:
     border_repeats: its own filter hands the message round on loopback, so that several hops fit `border`: the
         lowest in an unbroken run from loopback is the one.
     below_border: at most how many fields right below the border Received are the provider's too.
-    below_names: the order in which those come, each at most once; the first other field ends the block.
+    below_names: the order in which those come, each at most once, with its authserv-id where it is always the
+        same ("authentication-results spf.icloud.com"); the first other field ends the block.
+    only_below: its Authentication-Results stand below the border and nowhere else.
     contamination: marks beside COMMON_MARKS.
     verdicts_anywhere: Microsoft's verdict fields count wherever they stand: it writes them at the bottom,
     and takes
@@ -74,6 +77,7 @@ class TrustRule:
     internal: tuple[str, ...] = ()
     border_repeats: bool = False
     below_names: tuple[str, ...] = ("received-spf", "authentication-results")
+    only_below: bool = False
     verdicts_anywhere: bool = False
     name: str = ""
 
@@ -92,8 +96,8 @@ def _same_domain(host: str, patterns: tuple[str, ...]) -> bool:
 
 
 def matches(host: str, patterns: tuple[str, ...]) -> bool:
-    """Whether the host is one of the names, or below one written as "*.name". Without case; a final dot is
-    none."""
+    """Whether the host is one of the names, or below one written as "*.name", or a name without dots of the
+    shape "p*-gateway-*". Without case; a final dot is none."""
     host = host.lower()
     if host.endswith(".") and len(host) > 1:
         host = host[:-1]
@@ -101,6 +105,8 @@ def matches(host: str, patterns: tuple[str, ...]) -> bool:
         if pattern in (host, "*") or (
             pattern[:2] == "*." and (host.endswith(pattern[1:]) or host == pattern[2:])
         ):
+            return True
+        if "*" in pattern[2:] and "." not in host and fnmatchcase(host, pattern):
             return True
     return False
 

@@ -102,6 +102,6 @@ def _preset(name: str, values: dict[str, Any]) -> Preset:
 def _trust(title: str, values: dict[str, Any]) -> TrustRule:
     marks = tuple(ContaminationMark(**mark) for mark in values.get("contamination", ()))
     lists = {key: tuple(values[key]) for key in _LISTS if key in values}
-    plain = {key: values[key] for key in ("below_border", "verdicts_anywhere") if key in values}
+    plain = {key: values[key] for key in ("below_border", "only_below", "verdicts_anywhere") if key in values}
     facts: dict[str, Any] = lists | plain
     return TrustRule(name=title, contamination=marks, **facts)

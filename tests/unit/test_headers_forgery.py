@@ -9,7 +9,7 @@ import pytest
 
 from probes.headers.report import HeaderReport, read_headers
 from probes.headers.trust import TrustRule
-from probes.mailbox.presets import preset
+from probes.mailbox.presets import preset, presets
 
 CLAIM = (
     "dmarc=pass header.from=bank.example; dkim=pass header.d=bank.example;"
@@ -88,6 +88,71 @@ WORLDS = (
             verdict("mx1.messagingengine.com"),
             hop("mx1.messagingengine.com"),
         ),
+    ),
+    World(
+        "aol",
+        preset("aol").trust,
+        "atlas2.aol.mail.ne1.yahoo.com",
+        "10.1.2.3",
+        (verdict("atlas2.aol.mail.ne1.yahoo.com"), hop("10.1.2.3")),
+    ),
+    World(
+        "icloud",
+        preset("icloud").trust,
+        "dmarc.icloud.com",
+        "st1p00im-ztbu1.me.com",
+        (
+            hop("p44-mailgateway-smtp-7784-glqrh", "st1p00im-ztbu1.me.com", "SMTP"),
+            "X-Apple-MoveToFolder: INBOX",
+            hop("st1p00im-ztbu1.me.com"),
+        ),
+        (
+            "X-ICL-SCORE: 3.3",
+            "Authentication-Results: bimi.icloud.com; bimi=none",
+            "Authentication-Results: dmarc.icloud.com; dmarc=fail header.from=bank.example",
+            "X-DMARC-Policy: v=DMARC1; p=reject",
+            "Authentication-Results: dkim-verifier.icloud.com; dkim=none",
+            "Authentication-Results: spf.icloud.com; spf=fail smtp.mailfrom=bad.example",
+        ),
+    ),
+    World(
+        "gmx",
+        preset("gmx").trust,
+        "gmx.net",
+        "mx-ha.gmx.net (mxgmx105 [212.227.17.5])",
+        (verdict("gmx.net"), hop("mx-ha.gmx.net (mxgmx105 [212.227.17.5])")),
+    ),
+    World(
+        "webde",
+        preset("webde").trust,
+        "web.de",
+        "mx-ha.web.de (mxweb012 [212.227.15.17])",
+        (verdict("web.de"), hop("mx-ha.web.de (mxweb012 [212.227.15.17])")),
+    ),
+    World(
+        "zoho",
+        preset("zoho").trust,
+        "mx.zohomail.com",
+        "mx.zohomail.com",
+        (
+            "Received-SPF: fail (zohomail.com: no) client-ip=192.0.2.66;",
+            verdict("mx.zohomail.com"),
+            hop("mx.zohomail.com", how="SMTPS"),
+        ),
+    ),
+    World(
+        "proton",
+        preset("proton").trust,
+        "mailin037.protonmail.ch",
+        "mailin037.protonmail.ch",
+        (verdict("mailin037.protonmail.ch"), hop("mailin037.protonmail.ch (Postfix)")),
+    ),
+    World(
+        "microsoft365",
+        preset("microsoft365").trust,
+        "",
+        "AM1.mail.protection.outlook.com",
+        (verdict("")[:24] + verdict("")[25:], hop("AM1.mail.protection.outlook.com (10.0.0.1)")),
     ),
     World(
         "own server, results below",
@@ -198,6 +263,28 @@ def test_the_provider_itself_is_believed(world: World) -> None:
     assert report.authentication["dmarc"].settled == "fail", report.block
     assert report.border is not None
     assert report.border.ip == "192.0.2.66"
+
+
+def test_every_preset_of_a_provider_is_attacked() -> None:
+    theirs = {name for name, one in presets().items() if one.trust.authserv_ids}
+    assert theirs <= {world.name for world in WORLDS}
+
+
+@pytest.mark.parametrize("name", ["gmail", "icloud"])
+def test_one_that_writes_below_the_border_is_not_believed_above_it(name: str) -> None:
+    world = next(one for one in WORLDS if one.name == name)
+    forged = f"Authentication-Results: {world.authserv_id}; {CLAIM}"
+    report = read_headers((forged + "\r\n").encode() + world.message([]), world.rule)
+    assert_honest(report)
+    assert report.authentication["dmarc"].settled == "fail"
+
+
+def test_a_hop_without_origin_by_a_stranger_is_no_hop_of_gmails() -> None:
+    lines = [f"Received: by mx.own.example (Postfix, from userid 33) id 1; {TIME}", hop("mx.google.com")]
+    raw = "\r\n".join([*lines, f"Authentication-Results: mx.google.com; {CLAIM}", "", ""]).encode()
+    report = read_headers(raw, preset("gmail").trust)
+    assert report.block.border is None
+    assert not report.authentication
 
 
 def test_two_of_its_own_that_contradict_each_other_are_ambiguous() -> None:
