@@ -23,6 +23,7 @@ GROUPS = {
     "alerts": ("alerts",),
     "metrics": ("metrics",),
     "change": ("change",),
+    "fleet": ("fleet",),
 }
 
 

@@ -116,17 +116,18 @@ class Postgres:
 
     def freeze(self) -> None:
         """Nothing of it runs, its connections stay open (SIGSTOP)."""
-        for pid in self._processes():
+        for pid in self.processes():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
         """Goes on after `freeze`."""
-        for pid in self._processes():
+        for pid in self.processes():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
 
-    def _processes(self) -> list[int]:
+    def processes(self) -> list[int]:
+        """Its pids, the postmaster's first."""
         assert self._server is not None, "it is stopped"
         pid = self._server.pid
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
@@ -152,8 +153,9 @@ def _free_port() -> int:
 
 
 @contextmanager
-def running(*, durable: bool = False) -> Iterator[Postgres]:
-    """Starts a server and ends it. durable: with fsync, as in production; a test can do without."""
+def running(*, durable: bool = False, more: str = "") -> Iterator[Postgres]:
+    """Starts a server and ends it. durable: with fsync, as in production; a test can do without. more: lines
+    for its config."""
     found = _bin()
     assert found is not None, why_not()
     root = Path(tempfile.mkdtemp(prefix="mailcanary-postgres-"))
@@ -178,7 +180,7 @@ def running(*, durable: bool = False) -> Iterator[Postgres]:
         server = Postgres(root, _free_port())
         config = CONFIG.format(port=server.port, root=root, durable="on" if durable else "off")
         with (root / "data/postgresql.conf").open("a") as file:
-            file.write(config)
+            file.write(f"{config}{more}\n")
         server.start()
         try:
             yield server

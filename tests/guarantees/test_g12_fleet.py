@@ -1,0 +1,159 @@
+"""G12: agents of a fleet are killed or frozen at any moment, and nobody outside can tell but by the clock."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+
+import pytest
+
+from agent.store.database import Database
+from agent.store.schema import upgrade
+from tests.fakes.postgres import Postgres, running, why_not
+from tests.fleet import audit
+from tests.fleet.agents import fleet, fleet_config
+from tests.fleet.heard import Heard, listed, pager
+from tests.fleet.incidents import Scene
+from tests.fleet.truth import compare, every_canary, pause, unsettled
+from tests.fleet.world import Load, load_world
+from tests.guarantees.claim import Guarantee, Tally
+
+AGENTS = 4
+SENDERS, SEEDS, EVERY = 4, 12, 4.0
+LEASE = 3.0
+"""Seconds of a membership here; the product has 15."""
+TAKE_OVER = LEASE + 5.0
+INCIDENTS = 20
+FATES = {"swallow": 200, "eat": 300, "defer": 200, "twice": 200}
+"""Ten thousandths of all canaries."""
+
+
+async def incident(
+    scene: Scene, store: Database, heard: Heard, number: int, chance: random.Random
+) -> list[str]:
+    """One kill or freeze, an alert that fires or ends about the same time; then the fleet is whole again.
+
+    Returns the subjects that were listed.
+    """
+    await asyncio.sleep(chance.uniform(0.0, 0.7))
+    subjects = [f"alert-{number:04}-{one}.example" for one in range(2)]
+    victim = chance.choice(list(scene.fleet.up))
+    await asyncio.to_thread(listed, store, subjects, True)
+    await asyncio.sleep(chance.uniform(0.0, 1.2))
+    await scene.strike(victim, freeze=number % 2 == 0)
+    await told_of(heard, subjects, "trigger")  # what fires and ends between two evaluations is told nobody
+    await asyncio.to_thread(listed, store, subjects, False)
+    if victim.frozen:
+        victim.thaw()
+    else:
+        await scene.fleet.start(victim)
+    await scene.spread()
+    return subjects
+
+
+async def settle(scene: Scene, store: str) -> None:
+    """No more is sent; every canary gets its verdict; all agents stop in good order."""
+    pause(store)
+    end = asyncio.get_running_loop().time() + 90.0
+    while left := unsettled(await asyncio.to_thread(every_canary, store)):
+        assert asyncio.get_running_loop().time() < end, f"{left[:2]}\n{scene.fleet.logs()}"
+        await asyncio.sleep(0.3)
+    await asyncio.sleep(0.5)  # further copies are still being read
+    codes = await asyncio.gather(*(agent.stop() for agent in scene.fleet.agents))
+    assert not any(codes), f"ended with {codes}\n{scene.fleet.logs()}"
+
+
+async def part(folder: Path, number: int, incidents: int = INCIDENTS) -> Tally:
+    """A fleet of its own on a server of its own."""
+    with running() as server:
+        return await on(server, folder, number, incidents)
+
+
+async def on(server: Postgres, folder: Path, number: int, incidents: int) -> Tally:
+    """Four agents send and read; so many are killed or frozen; then everything is compared."""
+    chance = random.Random(number)
+    with server.database() as url:
+        store = Database(url)
+        upgrade(store.engine)
+        database = str(store.url.database)
+        audit.watch(server, database)
+        async with load_world() as world, pager() as heard:
+            await world.shape(delay=0.02, **FATES)
+            alerts = {"receivers": heard.settings(folder)}
+            watched = {"subjects": {"from_senders": False}}
+            path = fleet_config(
+                world,
+                folder,
+                url,
+                senders=SENDERS,
+                seeds=SEEDS,
+                every=f"{EVERY}s",
+                blocklists=watched,
+                alerts=alerts,
+            )
+            async with fleet(path, AGENTS, lease=LEASE) as agents:
+                scene = Scene(agents, world, server, database, SEEDS)
+                await scene.spread()
+                subjects: list[str] = []
+                for turn in range(incidents):
+                    subjects += await incident(scene, store, heard, turn, chance)
+                await told_of(heard, subjects, "resolve")
+                await settle(scene, url)
+                tally = await judged(scene, world, every_canary(url))
+                told(tally, heard, subjects)
+        store.close()
+    return tally
+
+
+async def told_of(heard: Heard, subjects: list[str], action: str) -> None:
+    """Waits until that was told of all; what is missing then is a failure below."""
+    for _ in range(200):
+        if all(action in actions for actions in heard.of(subjects).values()):
+            return
+        await asyncio.sleep(0.1)
+
+
+async def judged(scene: Scene, world: Load, found: list[object]) -> Tally:
+    """Every promise of G12 but that of the alerts."""
+    tally = compare(found, await world.handled(), EVERY)  # type: ignore[arg-type]
+    for late in [seconds for seconds in scene.taken_over if seconds > TAKE_OVER]:
+        tally.check(False, f"taken over after {late:.1f} s")
+    stale = audit.stale_writes(scene.server, scene.database)
+    tally.check(not stale, f"{len(stale)} stale writes went through: {stale[:3]}")
+    twice = audit.settled_twice(scene.server, scene.database)
+    tally.check(not twice, f"judged twice: {twice[:3]}")
+    figures = await world.figures()
+    both = [one for one in await world.ask("met") if one[1] and not one[3]]
+    tally.check(not both, f"{len(both)} times two live sessions of a mailbox: {both[:3]}")
+    refused = sum(agent.refused for agent in scene.fleet.agents)
+    tally.figures = {
+        "incidents": len(scene.taken_over),
+        "s to take over": max(scene.taken_over, default=0.0),
+        "stale writes tried": refused + len(stale),
+        "refused": refused,
+        "commands on a zombie's session": figures["stale"],
+    }
+    return tally
+
+
+def told(tally: Tally, heard: Heard, subjects: list[str]) -> None:
+    """Each alert and each end of one was told exactly once."""
+    tally.figures["alerts"] = len(subjects)
+    for subject, actions in heard.of(subjects).items():
+        tally.check(actions == ["trigger", "resolve"], f"{subject} was told {actions}")
+
+
+PROMISE = (
+    "four agents, killed or frozen: nothing lost, counted twice or sent twice, taken over in lease + 5 s"
+)
+GUARANTEE = Guarantee("G12", PROMISE, "canaries", 200, INCIDENTS, part)
+
+
+@pytest.mark.skipif(why_not() is not None, reason="needs Debian's postgresql")
+@pytest.mark.timeout(400)  # a busy machine
+async def test_four_agents_killed_and_frozen(tmp_path: Path) -> None:
+    tally = await part(tmp_path, 1, incidents=4)
+    print(tally.line(GUARANTEE.promise, GUARANTEE.unit))
+    assert tally.failures == []
+    assert tally.figures["incidents"] == 4
