@@ -17,6 +17,7 @@ from agent.metrics.families import Histogram, Numbers, Values, metric_text
 from agent.metrics.routes import Routes, Verdict
 from alerts.observation import CanaryResult
 from probes.canary.state import Canary
+from probes.errors import StoreError
 from probes.outcome import Outcome, Placement
 
 STAGES = ("dns", "connect", "tls", "ehlo", "auth", "mail", "rcpt", "data")
@@ -59,6 +60,7 @@ class Metrics:
         self.reload_ok = self._numbers(specs.RELOAD_OK)
         self.reload_at = self._numbers(specs.RELOAD_AT)
         self.loop_lag = self._numbers(specs.LOOP_LAG)
+        self.store_readable = self._numbers(specs.STORE_READABLE)
         self.series = self._numbers(specs.SERIES)
         self.render_seconds = self._numbers(specs.RENDER)
         self.build = self._numbers(specs.BUILD_INFO)
@@ -145,7 +147,8 @@ class Metrics:
     def pieces(self) -> Iterator[bytes]:
         """The exposition (text format 0.0.4), in pieces. To be run in a thread, not on the loop.
 
-        Raises StoreError where the states cannot be read: no scrape is better than half of one.
+        With the store away it shows what the process itself knows: a gauge that is absent says nothing, and
+        an agent that works is not taken for a dead one.
         """
         with self._rendering:
             began = time.monotonic()
@@ -165,14 +168,23 @@ class Metrics:
 
     def _texts(self) -> Iterator[str]:
         speaks = self.speaks()
-        states = self._states if speaks else []
-        small = [*self._process.collect(), *(metric for one in states for metric in one())]
+        small = [*self._process.collect(), *(self._stored() if speaks else ())]
         for family in self.families():
             yield from family.text()
         if speaks:
             yield from self.routes.text()
         for metric in small:
             yield from metric_text(metric)
+
+    def _stored(self) -> list[Metric]:
+        try:
+            found = [metric for states in self._states for metric in states()]
+        except StoreError:
+            found = []
+            self.store_readable.set(0.0)
+        else:
+            self.store_readable.set(1.0)
+        return found
 
     def render(self) -> bytes:
         """The whole exposition at once."""
@@ -186,14 +198,13 @@ class Metrics:
 
     def collect(self) -> Iterable[Metric]:
         """Every family with its samples."""
+        stored = self._stored() if self.speaks() else []
         for family in self.families():
             yield from family.collect()
         yield from self._process.collect()
-        if not self.speaks():
-            return
-        yield from self.routes.collect()
-        for states in self._states:
-            yield from states()
+        if self.speaks():
+            yield from self.routes.collect()
+        yield from stored
 
 
 class _All(Collector):

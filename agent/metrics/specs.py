@@ -248,6 +248,13 @@ TIME = Spec(
     "The agent's wall clock at the scrape: ages by it know no skew.",
     "abs(mailcanary_time_seconds - timestamp(mailcanary_time_seconds))",
 )
+STORE_READABLE = Spec(
+    "store_readable",
+    "gauge",
+    (),
+    "Whether the store could be read for this scrape; 0: what is in it is left out.",
+    "mailcanary_store_readable == 0",
+)
 STORE_BYTES = Spec(
     "store_size_bytes",
     "gauge",

@@ -95,10 +95,7 @@ class _Api:
         self._services = services
 
     async def metrics(self, request: web.Request) -> web.StreamResponse:
-        try:
-            pieces = await asyncio.to_thread(lambda: list(self._services.metrics.pieces()))
-        except StoreError as error:
-            return web.Response(text=f"the store cannot be read: {error}\n", status=503)
+        pieces = await asyncio.to_thread(lambda: list(self._services.metrics.pieces()))
         response = web.StreamResponse(headers={"Content-Type": METRICS_TYPE} | SECURITY_HEADERS)
         response.content_length = sum(map(len, pieces))
         await response.prepare(request)

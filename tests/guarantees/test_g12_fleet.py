@@ -15,7 +15,8 @@ from tests.fleet import audit
 from tests.fleet.agents import fleet, fleet_config
 from tests.fleet.heard import Heard, listed, pager
 from tests.fleet.incidents import Scene
-from tests.fleet.truth import compare, every_canary, pause, unsettled
+from tests.fleet.settling import settle
+from tests.fleet.truth import compare, every_canary
 from tests.fleet.world import Load, load_world
 from tests.guarantees.claim import Guarantee, Tally
 
@@ -50,18 +51,6 @@ async def incident(
         await scene.fleet.start(victim)
     await scene.spread()
     return subjects
-
-
-async def settle(scene: Scene, store: str) -> None:
-    """No more is sent; every canary gets its verdict; all agents stop in good order."""
-    pause(store)
-    end = asyncio.get_running_loop().time() + 90.0
-    while left := unsettled(await asyncio.to_thread(every_canary, store)):
-        assert asyncio.get_running_loop().time() < end, f"{left[:2]}\n{scene.fleet.logs()}"
-        await asyncio.sleep(0.3)
-    await asyncio.sleep(0.5)  # further copies are still being read
-    codes = await asyncio.gather(*(agent.stop() for agent in scene.fleet.agents))
-    assert not any(codes), f"ended with {codes}\n{scene.fleet.logs()}"
 
 
 async def part(folder: Path, number: int, incidents: int = INCIDENTS) -> Tally:
