@@ -16,7 +16,7 @@ from tests.bench.row import BenchRow
 
 GROUPS = {
     "probe": ("probe", "probe_send"),
-    "store": ("store",),
+    "store": ("store", "store_postgres"),
     "headers": ("headers", "authentication"),
     "mailboxes": ("mailboxes",),
     "blocklists": ("blocklists",),
