@@ -17,6 +17,9 @@ JITTER = 0.1
 CATCH_UP = 60.0
 """Seconds over which runs that fell due while the agent was down are spread."""
 
+SLACK = 0.01
+"""Seconds by which a turn may be taken early, and none more for it: clocks of a fleet differ by as much."""
+
 
 def fraction(*parts: object) -> float:
     """A number in [0, 1) that depends on the parts alone."""
@@ -64,6 +67,6 @@ class Pace:
         free_at = None if free_at is None else min(free_at, now + self.burst * step)
         base = max(free_at or 0.0, now)
         earliest = base - (self.burst - 1) * step
-        if free_at is not None and earliest > now + 1e-9:
+        if free_at is not None and earliest > now + SLACK:
             return False, earliest
         return True, base + step

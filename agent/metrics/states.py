@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from functools import partial
 
 import sqlalchemy as sa
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -100,11 +99,8 @@ def load(conn: Connection, config: Config, routes: Routes, now: float) -> None:
     reach = max(lives, default=0.0)
     for verdict in map(_verdict, verdicts.verdicts_since(conn, now - reach)):
         routes.note(verdict)
-    find = partial(verdicts.last_seen, conn)
-    for key in routes.without_success():
-        at = find(*key)
-        if at is not None:
-            routes.success(key, at)
+    for key, at in verdicts.last_seen(conn, list(routes.without_success())).items():
+        routes.success(key, at)
 
 
 def _verdict(row: verdicts.VerdictRow) -> Verdict:

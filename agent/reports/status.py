@@ -95,7 +95,8 @@ def agents_now(conn: Connection, now: float) -> list[Member]:
 
 def read_status(conn: Connection, config: Config, now: float) -> Status:
     """The state of the whole installation as the store has it."""
-    latest = {(c.sender, c.seed): c for c in canaries.latest_settled(conn)}
+    pairs = [(route.sender, route.seed) for route in config.routes_resolved]
+    latest = {(c.sender, c.seed): c for c in canaries.latest_settled(conn, pairs)}
     muting = Muting(maintenance=maintenance(config))
     routes = tuple(
         _in_window(

@@ -136,7 +136,8 @@ class Sending:
         silent = rows.pace(tx.conn, _silence(route.sender, provider))
         if silent is not None and silent > now.wall:
             return Held("the provider asked for silence", silent)
-        free, at = self.origins.pace(provider).take(free_at, now.wall)
+        # The time now: it passed while others had the lock.
+        free, at = self.origins.pace(provider).take(free_at, self.services.clock.wall())
         if not free:
             return Held("pace of the provider", at)
         rows.set_pace(tx.conn, _pace(provider), at)

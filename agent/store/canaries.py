@@ -14,6 +14,7 @@ from sqlalchemy.engine import Connection, RowMapping
 from agent.store.database import Tx
 from agent.store.prepared import Prepared
 from agent.store.tables import canaries, sightings
+from agent.store.verdicts import newest_settled
 from probes.canary.state import Canary, Moment, Reply, State
 from probes.canary.token import token_time
 from probes.errors import DataError, StaleWrite
@@ -238,33 +239,11 @@ def of_round(conn: Connection, round_id: str) -> list[Canary]:
     return _all(conn, sa.select(canaries).where(canaries.c.round == round_id))
 
 
-def latest_settled(conn: Connection) -> list[Canary]:
-    """The newest canary with an outcome of each route."""
-    newest = (
-        sa.select(canaries.c.sender, canaries.c.seed, sa.func.max(canaries.c.created_at).label("at"))
-        .where(canaries.c.outcome.is_not(None))
-        .group_by(canaries.c.sender, canaries.c.seed)
-        .subquery()
-    )
-    query = sa.select(canaries).join(
-        newest,
-        sa.and_(
-            canaries.c.sender == newest.c.sender,
-            canaries.c.seed == newest.c.seed,
-            canaries.c.created_at == newest.c.at,
-        ),
-    )
-    return _all(conn, query)
-
-
-def last_success(conn: Connection) -> dict[tuple[str, str], float]:
-    """When each route's newest passing canary was seen: (sender, seed) -> seconds since the epoch."""
-    query = (
-        sa.select(canaries.c.sender, canaries.c.seed, sa.func.max(canaries.c.seen_at))
-        .where(canaries.c.outcome == Outcome.PASS.value)
-        .group_by(canaries.c.sender, canaries.c.seed)
-    )
-    return {(sender, seed): at for sender, seed, at in conn.execute(query) if at is not None}
+def latest_settled(conn: Connection, routes: Sequence[tuple[str, str]]) -> list[Canary]:
+    """The newest canary with an outcome of each of the routes (sender, seed)."""
+    ids = list(newest_settled(conn, routes).values())
+    chunks = [ids[start : start + 500] for start in range(0, len(ids), 500)]
+    return [one for some in chunks for one in _all(conn, sa.select(canaries).where(canaries.c.id.in_(some)))]
 
 
 def count_since(conn: Connection, seed: str, since: float) -> int:

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from agent.store.tables import canaries, listings, outbox, record_events, rounds, sightings, transitions
+from agent.store.verdicts import first_id
 
 MOST = 2000
 """Rows of a kind that go in one transaction."""
@@ -29,7 +30,7 @@ def expire(conn: Connection, now: float, results: float, messages: float, most: 
 
 def _expired(old: float) -> list[tuple[sa.Table, sa.ColumnElement[bool]]]:
     # Ids grow with time: the oldest rows are the first of the table.
-    oldest = canaries.c.id < f"{int(max(old, 0.0) * 1000):012x}"
+    oldest = canaries.c.id < first_id(old)
     return [
         (sightings, sightings.c.seen_at < old),
         (canaries, sa.and_(oldest, canaries.c.due_at.is_(None))),

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
-from agent.store import canaries, retention, rows, schema
+from agent.store import canaries, retention, rows, schema, verdicts
 from agent.store.database import Database, Hint, Tx
 from agent.store.schema import open_store
 from agent.store.tables import metadata, outbox, schedules, sightings
@@ -322,3 +322,37 @@ def test_retention_never_touches_what_is_open(store: Database) -> None:
     left = store.read_now(lambda conn: conn.execute(sa.select(outbox.c.id)).scalars().all())
     assert left == ["waiting"]
     assert store.read_now(lambda conn: conn.execute(sa.select(schedules)).all()) == []
+
+
+def test_the_newest_of_each_route(store: Database) -> None:
+    def fill(tx: Tx) -> None:
+        for number, (sender, outcome, seen) in enumerate(
+            [
+                ("app", Outcome.PASS, NOW + 1),
+                ("app", Outcome.PASS, NOW + 2),
+                ("app", Outcome.FAIL, None),
+                ("app", None, None),
+                ("web", Outcome.FAIL, NOW + 5),
+                ("shop", Outcome.PASS, NOW + 6),
+            ]
+        ):
+            made = Moment(NOW + number, 1.0, "boot")
+            first = canary(f"c{number}", sender=sender, created=made)
+            canaries.insert(tx, first)
+            tx.flush()
+            done = replace(first, version=2, outcome=outcome, seen_at=seen, accepted=made)
+            canaries.save(tx, done, first)
+
+    store.write_now(fill)
+    routes = [("app", "box"), ("web", "box"), ("none", "box")]
+    seen = store.read_now(lambda conn: verdicts.last_seen(conn, routes))
+    assert seen == {("app", "box"): NOW + 2}
+    settled = store.read_now(lambda conn: canaries.latest_settled(conn, routes))
+    assert {one.id for one in settled} == {"c2", "c4"}
+    since = store.read_now(lambda conn: list(verdicts.verdicts_since(conn, NOW + 2)))
+    assert [(row[0], row[2]) for row in since] == [
+        ("app", Outcome.FAIL),
+        ("web", Outcome.FAIL),
+        ("shop", Outcome.PASS),
+    ]
+    assert store.read_now(lambda conn: verdicts.last_loop(conn, NOW + 10)) == (NOW + 5, NOW + 6)
