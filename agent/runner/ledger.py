@@ -86,7 +86,7 @@ class Ledger:
     def apply_in(self, tx: Tx, canary_id: str, step: Step) -> Change | None:
         """The same inside a transaction; the caller passes the changes to `committed` afterwards."""
         tx.flush()
-        before = canaries.get(tx.conn, canary_id)
+        before = canaries.hold(tx.conn, canary_id)
         return None if before is None else self.move_in(tx, before, step)
 
     def move_in(self, tx: Tx, before: Canary, step: Step) -> Change:

@@ -147,7 +147,7 @@ class SeedOwner:
         self._fence(tx)
         tx.flush()
         place = (message.folder[:255], message.uidvalidity, message.uid)
-        before = canaries.get(tx.conn, canary_id)
+        before = canaries.hold(tx.conn, canary_id)
         if before is None:
             return None
         header = message.header if before.duplicates < MOST_HEADERS else b""

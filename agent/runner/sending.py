@@ -182,7 +182,7 @@ class Sending:
     def _claim_retry(self, tx: Tx, canary_id: str) -> Canary | None:
         self.services.fence(tx)
         now = self.services.now()
-        canary = canaries.get(tx.conn, canary_id)
+        canary = canaries.hold(tx.conn, canary_id)
         if canary is None or not track.may_send_again(canary, now):
             return None
         silent = rows.pace(tx.conn, _silence(canary.sender, canary.provider)) or 0.0

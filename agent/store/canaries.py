@@ -80,7 +80,9 @@ _sight = Prepared(
 
 
 COLUMNS = tuple(column.name for column in canaries.columns)
-_get = Prepared(sa.select(canaries).where(canaries.c.id == sa.bindparam("wanted")), ("wanted",))
+_one = sa.select(canaries).where(canaries.c.id == sa.bindparam("wanted"))
+_get = Prepared(_one, ("wanted",))
+_hold = Prepared(_one.with_for_update(), ("wanted",))
 _count_since = Prepared(
     sa.select(sa.func.count()).where(
         canaries.c.seed == sa.bindparam("of_seed"), canaries.c.created_at >= sa.bindparam("since")
@@ -134,6 +136,12 @@ def save(tx: Tx, canary: Canary, seen: Canary) -> None:
 def get(conn: Connection, canary_id: str) -> Canary | None:
     """One canary by id."""
     row = _get.first(conn, canary_id)
+    return _canary(dict(zip(COLUMNS, row, strict=True))) if row else None
+
+
+def hold(conn: Connection, canary_id: str) -> Canary | None:
+    """The same for one who is going to move it: no other agent does before this transaction ends."""
+    row = _hold.first(conn, canary_id)
     return _canary(dict(zip(COLUMNS, row, strict=True))) if row else None
 
 

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
@@ -82,6 +83,19 @@ def test_the_day_of_a_seed_is_counted_behind_the_lock(agents: list[Database]) ->
 
     together(agents, day)
     assert len(agents[0].read_now(canaries.everything)) == 30
+
+
+def test_a_canary_is_moved_by_one_after_the_other(agents: list[Database]) -> None:
+    agents[0].write_now(lambda tx: canaries.insert(tx, canary("c")))
+
+    def move(tx: Tx) -> None:
+        held = canaries.hold(tx.conn, "c")
+        assert held is not None
+        canaries.save(tx, replace(held, version=held.version + 1, attempts=held.attempts + 1), held)
+
+    together(agents, lambda one: [one.write_now(move) for _ in range(10)])
+    (found,) = agents[0].read_now(canaries.everything)
+    assert found.attempts == 10 * AGENTS, "none was refused, none lost"
 
 
 def test_a_schedule_is_claimed_by_one(agents: list[Database]) -> None:
