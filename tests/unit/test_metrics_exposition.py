@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import re
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,13 +12,20 @@ from prometheus_client import generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 
+from agent import __version__
 from agent.config.models import Route
-from agent.metrics import Metrics
+from agent.metrics import Metrics, budget
 from agent.metrics.families import Histogram, Numbers, number
-from agent.metrics.routes import Verdict
+from agent.metrics.process import METHODS, RESULTS, STAGES
+from agent.metrics.routes import REASONS, Verdict
 from agent.metrics.specs import Spec
-from probes.canary.state import Reply
-from probes.outcome import Outcome
+from probes.canary import track
+from probes.canary.placement import judge
+from probes.canary.state import Moment, Reply, State
+from probes.headers.report import read_headers
+from probes.headers.trust import TrustRule
+from probes.mailbox.model import Role, SeenMessage
+from probes.outcome import Outcome, Placement
 from tests.fakes.metrics import NOW, canary, fill
 
 
@@ -152,35 +161,54 @@ def test_a_negative_latency_is_never_counted() -> None:
     assert "mailcanary_canary_delivery_seconds_count{" not in metrics.render().decode()
 
 
+def odd_words(source: random.Random) -> str:
+    """What a server or a stranger may write, in part words that mean something."""
+    known = ("spf=", "dkim=", "pass", "fail", "softfail", "none", ";", " ", "mx.a.example", "smtp.mailfrom=")
+    letters = "".join(chr(source.randrange(1, 0x2FF)) for _ in range(source.randrange(12)))
+    return "".join(source.choices(known, k=source.randrange(6))) + letters.replace("\n", "").replace("\r", "")
+
+
+def odd_message(source: random.Random, words: list[str]) -> SeenMessage:
+    """A message whose own words are odd wherever words can be."""
+    names = ("Subject", "From", "X-Spam-Status", "X-Spamd-Result", "Received-SPF", "ARC-Seal")
+    pick = iter(source.choices(words, k=12))
+    lines = [f"Authentication-Results: mx.a.example; {next(pick)}; {next(pick)}={next(pick)}"]
+    lines += [f"Received: from {next(pick)} by mx.a.example with {next(pick)}; {next(pick)}"]
+    lines += [f"{name}: {next(pick)}" for name in source.sample(names, 3)]
+    header = "\r\n".join([*lines, f"{next(pick)}: x"]).encode("utf-8", "replace")
+    role, category = source.choice(list(Role)), source.choice([None, next(pick)])
+    return SeenMessage(next(pick), role, category, 1, 1, None, 1, NOW, 1.0, header)
+
+
 def test_hostile_mail_adds_no_series() -> None:
+    """10,000 messages through the reader of headers: every label is a name of the config or a closed word."""
     source = random.Random(1)
+    words = [odd_words(source) for _ in range(2_000)]
     metrics = Metrics(lambda: NOW)
     metrics.configure({("s", "gmail")})
     metrics.routes.configure([Route("s", "a", 900.0, 600.0, 3600.0)])
-
-    def odd() -> str:
-        return "".join(chr(source.randrange(1, 0x2FF)) for _ in range(12))
-
-    def send(count: int) -> int:
-        for _ in range(count):
-            one = canary(
-                "s",
-                "a",
-                "gmail",
-                category=odd(),
-                folder=odd(),
-                reason=odd(),
-                outcome=Outcome.UNKNOWN,
-                verdicts={"spf": odd(), "dkim": "pass", "dmarc": odd(), odd(): "pass"},
-                stages={"connect": 0.1, odd(): 1.0},
-                reply=Reply(250, odd(), odd(), odd(), "accepted", odd()),
-            )
-            metrics.submitted(one)
-            metrics.settled(one)
-            metrics.judged(one)
-        return len(metrics.render().splitlines())
-
-    assert send(1) == send(10_000)
+    trust = TrustRule(("mx.a.example",), ("mx.a.example",))
+    now = Moment(NOW, 1.0, "boot")
+    sent = canary(
+        "s", "a", "gmail", state=State.SENT, placement=None, outcome=None, seen_at=None, verdicts={}
+    )
+    judged = 0
+    for _ in range(10_000):
+        message = odd_message(source, words)
+        after = track.arrived(sent, judge(message, read_headers(message.header, trust), now), now)
+        odd = source.choices(words, k=4)
+        reply = Reply(250, odd[0], odd[1], odd[2], "accepted", "x")
+        after = replace(after, reply=reply, stages={"connect": 0.1, odd[3]: 1.0})
+        judged += bool(after.verdicts)
+        metrics.submitted(after)
+        metrics.settled(after)
+        metrics.judged(after)
+    assert judged > 1_000, "some of it has to be believed"
+    closed = {*METHODS, *RESULTS, *STAGES, *(p.value for p in Placement), *(o.value for o in Outcome)}
+    closed |= {"s", "a", "gmail", "250", "accepted", "other", *REASONS, __version__}
+    labels = re.findall(r'(\w+)="((?:[^"\\\\]|\\\\.)*)"', metrics.render().decode())
+    assert {value for name, value in labels if name != "le"} <= closed
+    assert len(metrics.render().splitlines()) < budget.series(1, 1, 1, 1)
 
 
 def test_a_metric_at_its_limit_refuses_and_says_so() -> None:
