@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from agent.cli import main
 from tests.lab.agents import lab_agent
 from tests.lab.world.lab import Lab
 
@@ -75,3 +77,24 @@ async def test_the_api_of_rounds(lab: Lab, tmp_path: Path) -> None:
 
             answers = [(await post(route))[0] for _ in range(12)]
             assert 429 in answers
+
+
+async def test_the_command_without_a_config_by_url_and_token(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    token = tmp_path / "token"
+    token.touch(mode=0o600)
+    token.write_text("a-token-of-the-lab-0123456789\n")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    async with lab_agent(lab, tmp_path, serve=True, agent={"token": {"file": str(token)}}) as agent:
+        asked = ["probe", "--agent", f"http://{agent.app.services.config.agent.listen}/", "--json"]
+        asked += ["--sender", "app", "--provider", "dovecot", "--seed", "a"]
+        assert await asyncio.to_thread(main, asked) == 3
+        assert "401" in capsys.readouterr().err
+        assert await asyncio.to_thread(main, [*asked, "--token-file", str(token)]) == 0
+        report = json.loads(capsys.readouterr().out)
+        assert {c["seed"] for c in report["canaries"]} == {"a", "b"}, "a provider's seeds, and the named one"
+        monkeypatch.setenv("MAILCANARY_TOKEN", token.read_text().strip())
+        assert await asyncio.to_thread(main, asked) == 0
