@@ -23,7 +23,7 @@ from agent.fleet.membership import Membership, Myself
 from agent.fleet.resources import EVALUATOR, MAILBOX
 from agent.hints import LocalHints
 from agent.holder import own_addresses, own_holder
-from agent.metrics import Metrics, states
+from agent.metrics import Metrics, specs, states
 from agent.metrics.budget import SERIES_LIMIT, most_series
 from agent.runner import recording as records
 from agent.runner.delivering import Delivering
@@ -354,7 +354,8 @@ class App:
     def _states(self) -> Iterable[Metric]:
         services = self.services
         now = services.clock.wall()
-        return services.database.read_now(lambda conn: list(states.collect(conn, services.config, now)))
+        yield from services.database.read_now(lambda conn: list(states.collect(conn, services.config, now)))
+        yield states.gauge(specs.TOKEN_EXPIRY, self.mailboxes.token_ends())
 
     def _missing(self) -> str:
         """What is not there yet, in words; "" when ready."""

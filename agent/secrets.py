@@ -237,3 +237,18 @@ def secret_schema() -> JsonSchemaValue:
     ]
     plain = {"type": "string", "description": "plain; only with agent.allow_plain_secrets"}
     return {"title": "Secret", "anyOf": [*forms, plain]}
+
+
+def write_secret(path: Path, value: str) -> None:
+    """Writes a secret that only its owner may read, whole or not at all. Raises ConfigError."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(value)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    except OSError as error:
+        scratch.unlink(missing_ok=True)
+        raise ConfigError(f"the token cannot be written to {path}: {error.strerror}") from None

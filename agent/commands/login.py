@@ -45,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
     import asyncio
 
     from agent.commands.common import load_config
+    from agent.secrets import write_secret
 
     config = load_config(args)
     settings, path = _wanted(config, args.seed)
@@ -126,22 +127,3 @@ def _url(given: str | None, provider: str, name: str, settings: OAuth2) -> str:
         option = "oauth2.token_url" if name == "token_url" else f"--{name.replace('_', '-')}"
         raise ConfigError(f"the provider's endpoint is not known: give {option}")
     return str(url).replace("{tenant}", settings.tenant or "common")
-
-
-def write_secret(path: Path, value: str) -> None:
-    """Writes a secret that only its owner may read, whole or not at all. Raises ConfigError."""
-    import os
-
-    from probes.errors import ConfigError
-
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(value)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
-    except OSError as error:
-        scratch.unlink(missing_ok=True)
-        raise ConfigError(f"the token cannot be written to {path}: {error.strerror}") from None

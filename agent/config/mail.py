@@ -183,11 +183,23 @@ class Imap(Section):
         description="Host in the `by` of the provider's border Received, `*.example.com` for any below. "
         "Left out: the preset's.",
     )
-    below_border: Annotated[int, Field(ge=0, le=5)] | None = Field(
+    below_border: Annotated[int, Field(ge=0, le=20)] | None = Field(
         default=None,
         description="Fields right below that Received which are the provider's too; 1 for most milters.",
     )
+    internal: tuple[str, ...] | None = Field(
+        default=None,
+        description="Hosts that hand the message on behind the border, `*.example.com` for any below. "
+        "Left out: the preset's, or those of the border's own domain.",
+    )
     poll: Duration | None = Field(default=None, description="Look at least this often, IDLE or not.")
+    idle: bool | None = Field(default=None, description="Use IDLE where it is announced.")
+    bursts: bool | None = Field(
+        default=None, description="Ask with NOOP, capped, in the seconds in which a canary is expected."
+    )
+    junk_required: bool | None = Field(
+        default=None, description="A mailbox without a junk folder is not readable: it may hide it from IMAP."
+    )
     timeout: Duration = Field(default=30.0, description="Longest wait for one answer of the server.")
 
 

@@ -166,6 +166,13 @@ SEED_INFO = Spec(
     "Always 1: tells a seed's provider, for joins.",
     "avg by (provider) (mailcanary_canary_outcome * on (seed) group_left (provider) mailcanary_seed_info)",
 )
+TOKEN_EXPIRY = Spec(
+    "oauth_token_expiry_timestamp_seconds",
+    "gauge",
+    ("seed",),
+    "When the OAuth2 access token held for the seed's mailbox ends; it is renewed at 80 percent of its life.",
+    "mailcanary_oauth_token_expiry_timestamp_seconds - scalar(mailcanary_time_seconds) < 0",
+)
 SENDER_USABLE = Spec(
     "sender_usable",
     "gauge",

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
 from urllib.parse import urlencode
+
+import structlog
 
 from agent.config.mail import OAuth2
 from agent.runner.means import Means
+from agent.secrets import Secret, write_secret
 from alerts.http import HttpPoster
 from probes.errors import ConfigError
 from probes.mailbox.oauth2 import PROVIDERS, FormPost, OAuthGrant, OAuthTokens
+
+log = structlog.get_logger("credentials")
 
 TIMEOUT = 20.0
 FORM = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
@@ -29,9 +36,9 @@ def oauth_tokens(
     settings: OAuth2,
     provider: str | None,
     means: Means,
-    on_refresh_token: Callable[[str], None] | None = None,
 ) -> OAuthTokens:
-    """The tokens of one grant. provider: whose endpoints to use where the config names none.
+    """The tokens of one grant. provider: whose endpoints to use where the config names none. A refresh token
+    that the server replaces (Microsoft does) goes into the file that the old one came from.
 
     Raises ConfigError where no token endpoint is known.
     """
@@ -48,4 +55,15 @@ def oauth_tokens(
         refresh_token=refresh,
         scope=" ".join(settings.scope) or default_scope,
     )
-    return OAuthTokens(grant, form_post(means.poster), means.clock, on_refresh_token)
+    return OAuthTokens(grant, form_post(means.poster), means.clock, partial(keep, settings.refresh_token))
+
+
+def keep(secret: Secret | None, renewed: str) -> None:
+    """Stores a refresh token in place of the old one; where that cannot be, the log says so."""
+    if secret is None or secret.kind != "file":
+        log.warning("the server has replaced the refresh token, and only a file can keep the new one")
+        return
+    try:
+        write_secret(Path(secret.name), renewed)
+    except ConfigError as error:
+        log.error("the server has replaced the refresh token, and it cannot be kept", error=str(error))

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import structlog
 
@@ -23,8 +24,9 @@ from agent.store import canaries, rows
 from probes.canary.state import Canary, Moment
 from probes.errors import MailcanaryError
 from probes.headers.trust import TrustRule
-from probes.mailbox.access import MailboxAccess, Password, Security
+from probes.mailbox.access import MailboxAccess, Password, Security, TokenSource
 from probes.mailbox.model import Role
+from probes.mailbox.oauth2 import OAuthTokens
 from probes.mailbox.presets import Preset, preset
 from probes.mailbox.reader import MailboxReader
 
@@ -40,6 +42,7 @@ class _Running:
     stop: asyncio.Event
     task: asyncio.Task[None]
     fingerprint: str
+    credential: Password | TokenSource
 
 
 @dataclass
@@ -120,6 +123,15 @@ class Mailboxes:
         running = self._running.get(seed)
         return bool(running and running.reader.state and running.reader.state.readable)
 
+    def token_ends(self) -> list[tuple[tuple[str, ...], float]]:
+        """When each seed's OAuth2 access token ends, in epoch seconds; those that hold none are left out."""
+        found = [(name, running.credential) for name, running in list(self._running.items())]
+        return [
+            ((name,), ends)
+            for name, credential in found
+            if isinstance(credential, OAuthTokens) and (ends := credential.expires_at) is not None
+        ]
+
     def retry(self, seed: str) -> bool:
         """Tries again at once, whatever was refused before."""
         running = self._running.get(seed)
@@ -189,7 +201,7 @@ class Mailboxes:
         )
         stop = asyncio.Event()
         task = asyncio.create_task(reader.run(stop), name=f"reader {name}")
-        self._running[name] = _Running(reader, owner, stop, task, _fingerprint(mailbox))
+        self._running[name] = _Running(reader, owner, stop, task, _fingerprint(mailbox), access.credential)
 
     async def _stop(self, name: str) -> None:
         running = self._running.pop(name)
@@ -223,8 +235,16 @@ def preset_of(mailbox: Mailbox) -> Preset:
         trust = replace(trust, border=tuple(name.lower() for name in mailbox.imap.border))
     if mailbox.imap.below_border is not None:
         trust = replace(trust, below_border=mailbox.imap.below_border)
-    poll = mailbox.imap.poll if mailbox.imap.poll is not None else found.poll_seconds
-    return replace(found, trust=trust, poll_seconds=poll)
+    if mailbox.imap.internal is not None:
+        trust = replace(trust, internal=tuple(name.lower() for name in mailbox.imap.internal))
+    imap = mailbox.imap
+    said: dict[str, Any] = {
+        "poll_seconds": imap.poll,
+        "idle": imap.idle,
+        "noop_bursts": imap.bursts,
+        "junk_required": imap.junk_required,
+    }
+    return replace(found, trust=trust, **{key: value for key, value in said.items() if value is not None})
 
 
 def access_of(mailbox: Mailbox, habits: Preset, means: Means) -> MailboxAccess:

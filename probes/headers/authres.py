@@ -34,7 +34,7 @@ as they come."""
 _HEAD = re.compile(r"\s*+([A-Za-z0-9][\w.-]*+)(?:\s+(\d{1,6}))?\s*+;", re.ASCII)
 _TOKENS = re.compile(
     r"\s*+(?:([A-Za-z][\w-]*+)(?:\.([\w.-]++))?=(?:([^\s;()\"]++)|\"([^\"\\]*+)\")(?=[\s;(]|$)"
-    r"|\(([^()\\]*+)\)|(;)|(\S))",
+    r"|\(([^()\\]*+)\)|(;)|(\S(?s:.*)))",  # what fits nowhere takes all the rest with it
     re.ASCII,
 )
 _RESULT = re.compile(r"([A-Za-z0-9_][\w-]*)\s*=\s*([A-Za-z0-9_][\w.-]*)(?=[\s;(]|$)")

@@ -175,6 +175,7 @@ BOMBS = {
     "spf dots": b"Received-SPF: pass " + b"a." * 120_000,
     "spam tests again": b"X-Spam-Status: Yes, " + b"tests=A_B=1," * 40_000,
     "faults": b"Authentication-Results: x; spf=pass " + b"1:" * 120_000,
+    "dotted": b"Authentication-Results: x; " + b"mx.example" * 20_000,
     "closing": b"Authentication-Results: x; spf=pass " + b")" * 250_000,
 }
 
