@@ -73,17 +73,21 @@ class Postgres:
     @contextmanager
     def database(self, fill: Callable[[str], None] | None = None) -> Iterator[str]:
         """A fresh database's URL. fill: makes the schema in the template, once; without it it is empty."""
-        if fill is not None and not self._filled:
-            self.sql(f"CREATE DATABASE {TEMPLATE}")
-            fill(self.url(TEMPLATE))
-            self._filled = True
         name = f"test_{next(self._numbers)}"
-        self.sql(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE if fill else 'template0'}")
+        self.create(name, fill)
         try:
             yield self.url(name)
         finally:
             with suppress(psycopg.OperationalError):  # a test may have left it stopped
                 self.sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def create(self, name: str, fill: Callable[[str], None] | None = None) -> None:
+        """Makes a database of that name; fill as above."""
+        if fill is not None and not self._filled:
+            self.sql(f"CREATE DATABASE {TEMPLATE}")
+            fill(self.url(TEMPLATE))
+            self._filled = True
+        self.sql(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE if fill else 'template0'}")
 
     def sql(self, statement: str, database: str = "postgres") -> list[tuple[object, ...]]:
         """Runs one statement by itself; returns the rows where it has any."""

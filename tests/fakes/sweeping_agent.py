@@ -14,6 +14,7 @@ from agent.app import App, open_app
 from agent.config.load import load
 from agent.reports.status import Status, read_status
 from agent.store.tables import observations
+from tests.fakes.stores import store_in
 
 Tree = dict[str, Any]
 Rows = list[dict[str, Any]]
@@ -33,7 +34,7 @@ def _config(folder: Path, servers: Sequence[str], zones: Sequence[Tree], timeout
         "imap": nowhere,
     }
     return {
-        "agent": {"store": f"sqlite:///{folder}/mailcanary.db", "listen": "127.0.0.1:1"},
+        "agent": {"store": store_in(folder), "listen": "127.0.0.1:1"},
         "resolver": {"nameservers": list(servers), "timeout": timeout},
         "senders": {"app": {"from": "canary@acme.example", "relay": nowhere}},
         "seeds": {"box": box},

@@ -164,7 +164,8 @@ class Fleet:
 
     def add(self, region: str = "") -> FleetAgent:
         """One more place; nothing is started yet."""
-        log = self.config.parent / f"agent{len(self.agents)}.log"
+        name = "agent" if self.root == ROOT else self.root.name
+        log = self.config.parent / f"{name}{len(self.agents)}.log"
         self.agents.append(FleetAgent(f"127.0.0.1:{free_port()}", log, region))
         return self.agents[-1]
 
@@ -224,9 +225,9 @@ class Fleet:
 
 
 @asynccontextmanager
-async def fleet(config: Path, agents: int, *, lease: float = 0.0) -> AsyncIterator[Fleet]:
-    """So many started agents."""
-    found = Fleet(config, lease)
+async def fleet(config: Path, agents: int, *, lease: float = 0.0, root: Path = ROOT) -> AsyncIterator[Fleet]:
+    """So many started agents of the checkout at root."""
+    found = Fleet(config, lease, root=root)
     await found.open()
     try:
         for _ in range(agents):

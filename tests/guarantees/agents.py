@@ -21,6 +21,7 @@ from agent.store.database import Database
 from agent.store.schema import current, head
 from probes.canary.state import Canary
 from probes.clock import Clock
+from tests.fakes.stores import store_in, store_is_there
 from tests.guarantees.sink import Sink
 
 ROOT = Path(__file__).parents[2]
@@ -47,7 +48,7 @@ def sink_config(world: Sink, folder: Path, *, senders: int = 2, **sections: Any)
     document: Tree = {
         "agent": {
             "name": "proof",
-            "store": f"sqlite:///{folder}/mailcanary.db",
+            "store": store_in(folder),
             "listen": f"127.0.0.1:{free_port()}",
             "log_format": "json",
         },
@@ -79,10 +80,9 @@ def sink_config(world: Sink, folder: Path, *, senders: int = 2, **sections: Any)
 
 def stored(folder: Path) -> list[Canary]:
     """Every canary of the store, read without disturbing the agent."""
-    path = folder / "mailcanary.db"
-    if not path.exists():
+    if not store_is_there(folder):
         return []
-    database = Database(f"sqlite:///{path}")
+    database = Database(store_in(folder))
     try:
         return database.read_now(canaries.everything) if current(database.engine) == head() else []
     finally:

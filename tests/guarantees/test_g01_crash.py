@@ -16,6 +16,7 @@ from agent.store import rows
 from agent.store.schema import open_store
 from probes.canary.state import Canary, State
 from probes.outcome import Outcome, Placement
+from tests.fakes.stores import store_in
 from tests.guarantees.agents import AgentProcess, eventually, sink_config, stored
 from tests.guarantees.claim import Guarantee, Tally
 from tests.guarantees.launcher import POINTS
@@ -73,7 +74,7 @@ async def resumes(world: Sink, agent: AgentProcess, before: int, began: float) -
 
 async def settle(agent: AgentProcess, folder: Path) -> list[Canary]:
     """Runs the agent without sending until every row is settled."""
-    store = open_store(f"sqlite:///{folder}/mailcanary.db")
+    store = open_store(store_in(folder))
     store.write_now(lambda tx: rows.set_setting(tx.conn, rows.PAUSED, {"by": "proof"}))
     store.close()
     await agent.start()

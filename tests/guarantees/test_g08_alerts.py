@@ -19,6 +19,7 @@ from agent.store import rows
 from agent.store.schema import open_store
 from alerts.observation import ListingSeen, observation_to_json
 from probes.outcome import Severity
+from tests.fakes.stores import store_in
 from tests.guarantees.agents import AgentProcess, eventually, sink_config
 from tests.guarantees.claim import Guarantee, Tally
 from tests.guarantees.sink import sink
@@ -127,7 +128,7 @@ async def receivers(chance: random.Random, kill_at: set[int]) -> AsyncIterator[R
 
 def see(folder: Path, listed: bool, count: int) -> None:
     """So many subjects are listed, each by a zone of its own: as many alerts; or they are delisted."""
-    store = open_store(f"sqlite:///{folder}/mailcanary.db")
+    store = open_store(store_in(folder))
     now = time.time()
 
     def observe(tx: Any) -> None:

@@ -15,6 +15,7 @@ from agent.app import App, open_app
 from agent.config.load import load
 from agent.store import canaries
 from probes.canary.state import Canary
+from tests.fakes.stores import store_in
 from tests.lab.world import agent_config
 from tests.lab.world.lab import Lab, User
 
@@ -82,7 +83,7 @@ def write_config(
     document: Tree = {
         "agent": {
             "name": "lab",
-            "store": f"sqlite:///{folder}/mailcanary.db",
+            "store": store_in(folder),
             "listen": f"127.0.0.1:{_free_port()}",
         },
         "resolver": {"nameservers": [lab.resolver_ip]},

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as Xml
 
 import pytest
 
+from tests.guarantees.agents import stored
 from tests.lab.agents import write_config
 from tests.lab.test_commands import daemon, run
 from tests.lab.world.lab import Lab
@@ -23,14 +22,13 @@ pytestmark = pytest.mark.lab
 ROUTE = ("--sender", "app", "--seed", "a")
 
 
-def wait_for_canaries(store: Path, number: int) -> None:
+def wait_for_canaries(folder: Path, number: int) -> None:
     """Returns once so many canaries of rounds are under way."""
     end = time.monotonic() + 40
     while time.monotonic() < end:
         time.sleep(0.2)
-        with suppress(sqlite3.Error), closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as reader:
-            if reader.execute("select count(*) from canaries where round <> ''").fetchone()[0] >= number:
-                return
+        if sum(canary.round != "" for canary in stored(folder)) >= number:
+            return
     raise AssertionError("the round did not begin")
 
 
@@ -90,7 +88,7 @@ def test_killed_in_the_middle_and_run_again(lab: Lab, tmp_path: Path) -> None:
     lab.postfix("a").hold()
     command = [sys.executable, "-m", "agent", "--config", str(config), *arguments]
     first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for_canaries(tmp_path / "mailcanary.db", 2)
+    wait_for_canaries(tmp_path, 2)
     assert first.poll() is None
     first.send_signal(signal.SIGKILL)
     first.wait()
@@ -161,7 +159,7 @@ def test_the_agent_killed_under_a_probe_goes_on_with_it(lab: Lab, tmp_path: Path
             stderr=subprocess.PIPE,
             text=True,
         )
-        wait_for_canaries(tmp_path / "mailcanary.db", 4)
+        wait_for_canaries(tmp_path, 4)
         first.send_signal(signal.SIGKILL)
         first.wait()
     (tmp_path / "agent.log").unlink()
