@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from agent.fleet.resources import MAILBOX
@@ -11,6 +12,7 @@ from agent.store import canaries, rows
 from agent.store.database import Hint, Tx
 from alerts.observation import CanaryResult, Reply, observation_to_json
 from probes.canary.state import Canary, Moment, State
+from probes.errors import StaleWrite
 from probes.outcome import Placement
 
 Step = Callable[[Canary, Moment], Canary]
@@ -72,25 +74,32 @@ class Ledger:
         """The open intent for that mailbox that bears the token."""
         return self._waiting.get(seed, {}).get(token) or self._known.get(seed, {}).get(token)
 
-    async def apply(self, canary_id: str, step: Step) -> Canary | None:
-        """Moves one canary on and returns it; None where there is no such canary."""
+    async def apply(self, canary_id: str, step: Step, known: Canary | None = None) -> Canary | None:
+        """Moves one canary on and returns it; None where there is no such canary.
+
+        known: the canary as the caller has it. Where that is how the row stands it is not read again.
+        """
         database = self._services.database
         change = await database.write(
-            lambda tx: self.apply_in(tx, canary_id, step), durable=False, order=canary_id
+            lambda tx: self.apply_in(tx, canary_id, step, known), durable=False, order=canary_id
         )
         if change is None:
             return None
         self.committed([change])
         return change.after
 
-    def apply_in(self, tx: Tx, canary_id: str, step: Step) -> Change | None:
+    def apply_in(self, tx: Tx, canary_id: str, step: Step, known: Canary | None = None) -> Change | None:
         """The same inside a transaction; the caller passes the changes to `committed` afterwards."""
         tx.flush()
+        if known is not None:
+            with suppress(StaleWrite):  # the row has moved on: it is read
+                return self.move_in(tx, known, step)
         before = canaries.hold(tx.conn, canary_id)
         return None if before is None else self.move_in(tx, before, step)
 
     def move_in(self, tx: Tx, before: Canary, step: Step) -> Change:
-        """The same with the canary as this transaction has read it."""
+        """The same with the canary as its row should stand. Raises StaleWrite, with nothing written, where it
+        does not."""
         self._services.fence(tx)
         after = step(before, self._services.now())
         if after is not before:

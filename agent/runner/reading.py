@@ -22,6 +22,7 @@ from probes.canary import track
 from probes.canary.placement import judge
 from probes.canary.state import Canary, Moment, State
 from probes.canary.token import each_token, find_tokens, verify
+from probes.errors import StaleWrite
 from probes.headers.report import read_headers
 from probes.headers.trust import TrustRule
 from probes.mailbox.model import Expectation, ReaderState, Reason, Role, ScanReport, SeenMessage
@@ -107,7 +108,7 @@ class SeedOwner:
         seen = Moment(message.seen_wall, message.seen_monotonic, self.services.clock.boot)
         arrival = judge(message, read_headers(message.header, self.trust), seen)
         change = await self.services.database.write(
-            lambda tx: self._record(tx, mine.id, message, arrival), durable=False
+            lambda tx: self._record(tx, mine, message, arrival), durable=False
         )
         if change is None:
             return
@@ -143,16 +144,22 @@ class SeedOwner:
         self.ledger.remember(canary)
         return canary
 
-    def _record(self, tx: Tx, canary_id: str, message: SeenMessage, arrival: track.Arrival) -> Change | None:
+    def _record(self, tx: Tx, mine: Canary, message: SeenMessage, arrival: track.Arrival) -> Change | None:
         self._fence(tx)
         tx.flush()
         place = (message.folder[:255], message.uidvalidity, message.uid)
-        before = canaries.hold(tx.conn, canary_id)
-        if before is None:
+        header = message.header if mine.duplicates < MOST_HEADERS else b""
+        if not canaries.sight(tx, self.seed, place, mine.id, message.seen_wall, header):
             return None
-        header = message.header if before.duplicates < MOST_HEADERS else b""
-        if not canaries.sight(tx, self.seed, place, canary_id, message.seen_wall, header):
-            return None
+        try:
+            return self._arrive(tx, mine, place, arrival)
+        except StaleWrite:  # its row has moved on since the loop last heard of it
+            before = canaries.hold(tx.conn, mine.id)
+            return None if before is None else self._arrive(tx, before, place, arrival)
+
+    def _arrive(
+        self, tx: Tx, before: Canary, place: tuple[str, int, int], arrival: track.Arrival
+    ) -> Change | None:
         if before.seen_at is not None and self._same_message(tx, before, place):
             return None
         return self.ledger.move_in(tx, before, lambda c, now: track.arrived(c, arrival, now))

@@ -201,7 +201,7 @@ class Sending:
                 return await self.ledger.apply(canary.id, track.withdrawn)
             submission = await self.origins.submit(canary)
             event = _event(submission, self.services.now(), relayed=self._relayed(canary))
-            after = await self._record(canary.id, lambda c, now: track.sent(c, event, now))
+            after = await self._record(canary, lambda c, now: track.sent(c, event, now))
             await self._aftermath(canary, submission)
         except HeldBack:
             log.warning("not sent: this agent may not be a member any more", canary=canary.id)
@@ -222,25 +222,25 @@ class Sending:
     async def _hold_back(self, canary: Canary) -> Canary | None:
         """Nothing was sent: whoever may send it, does so later."""
         try:
-            return await self._record(canary.id, track.handed_over)
+            return await self._record(canary, track.handed_over)
         except MailcanaryError as error:
             log.error("a canary that was held back stays open", canary=canary.id, error=str(error))
             return None
 
-    async def _record(self, canary_id: str, step: Step) -> Canary | None:
+    async def _record(self, canary: Canary, step: Step) -> Canary | None:
         """Writes how an attempt ended. A store that fails (disk full) is asked again while the intent is
         ours: the reply is known, and would be lost with us."""
         clock = self.services.clock
         end = clock.monotonic() + SEND_LEASE / 2
         while True:
             try:
-                return await self.ledger.apply(canary_id, step)
+                return await self.ledger.apply(canary.id, step, canary)
             except StaleWrite:
                 raise
             except StoreError as error:
                 if self.stopping() or clock.monotonic() > end:
                     raise
-                log.error("the end of a submission waits to be recorded", canary=canary_id, error=str(error))
+                log.error("the end of a submission waits to be recorded", canary=canary.id, error=str(error))
             await clock.sleep(RECORD_AGAIN)
 
     async def _aftermath(self, canary: Canary, submission: Submission) -> None:

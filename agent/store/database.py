@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -342,7 +343,7 @@ class Database:
         changed = durable is not self._durable
         if changed and not inside:
             self._backend.say_durability(conn, durable)
-        with conn.begin():
+        with self._backend.transaction(conn):
             if changed and inside:
                 self._backend.say_durability(conn, durable)
             yield
@@ -350,7 +351,7 @@ class Database:
 
     def _take_out(self) -> Connection:
         """The writer's connection is kept: to take one from the pool costs as much as a commit."""
-        self._writing = self._connect().execution_options(mailcanary_write=True)
+        self._writing = self._connect()
         self._durable = None
         return self._writing
 
@@ -399,9 +400,15 @@ def _insert_new(statement: Any, compiler: Any, **more: Any) -> str:
 
 def upsert(conn: Connection, table: sa.Table, keys: Sequence[str], row: Mapping[str, object]) -> None:
     """INSERT ... ON CONFLICT (keys) DO UPDATE, in the dialect of the connection."""
+    conn.execute(_upsert(conn.dialect.name, table, tuple(keys), tuple(row)), row)
+
+
+@lru_cache(maxsize=128)
+def _upsert(dialect: str, table: sa.Table, keys: tuple[str, ...], names: tuple[str, ...]) -> sa.Insert:
+    """Built once: that costs SQLAlchemy more than to run it."""
     from sqlalchemy.dialects import postgresql, sqlite
 
-    make = postgresql.insert if conn.dialect.name == "postgresql" else sqlite.insert
-    statement = make(table).values(**row)
-    changes = {name: statement.excluded[name] for name in row if name not in keys}
-    conn.execute(statement.on_conflict_do_update(index_elements=list(keys), set_=changes))
+    make = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    statement = make(table).values({name: sa.bindparam(name) for name in names})
+    changes = {name: statement.excluded[name] for name in names if name not in keys}
+    return statement.on_conflict_do_update(index_elements=list(keys), set_=changes)

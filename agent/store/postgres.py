@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -59,6 +59,9 @@ class PostgresBackend:
         self.engine = _engine(url, password)
         self._password = password
         self._watch = Watch()
+
+    def transaction(self, conn: Connection) -> AbstractContextManager[object]:
+        return conn.begin()
 
     def say_durability(self, conn: Connection, durable: bool) -> None:
         conn.exec_driver_sql(f"SET synchronous_commit = {'on' if durable else 'off'}")
