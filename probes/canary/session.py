@@ -27,6 +27,7 @@ from probes.clock import Clock
 from probes.mailbox.tls import TlsPipe
 
 _STRAY_MAXIMUM = 1_024
+_ONE_LINE = re.compile(rb"[2-5][0-9]{2} [^\n]{0,500}\n")
 _LEADING_DOT = re.compile(rb"(?m)^\.")
 
 
@@ -64,14 +65,25 @@ class Wire(SMTPProtocol):
             self.hang_up()
         elif not self._response_pending or waiter is None or waiter.done():
             self._strays += data[: _STRAY_MAXIMUM - len(self._strays)]
+        elif not self._buffer and _ONE_LINE.fullmatch(data):  # a whole reply, as nearly all come
+            text = data[4:].strip(b" \t\r\n").decode("utf-8", "surrogateescape")
+            waiter.set_result(SMTPResponse(int(data[:3]), text))
         else:
             super().data_received(data)
 
     async def ask(self, line: bytes) -> SMTPResponse:
-        """Writes, and waits for one reply; `expire` ends the wait."""
+        """Writes (nothing where the server speaks first), and waits for one reply; `expire` ends the wait."""
+        waiter = self._response_waiter
+        if waiter is None:
+            raise SMTPServerDisconnected("Connection lost")
         self._response_pending = True
-        self.write(line)
-        return await self.read_response()
+        if line:
+            self.write(line)
+        try:
+            return await waiter
+        finally:
+            self._response_pending = False
+            self._response_waiter = None if self.transport is None else self._loop.create_future()
 
     def expire(self) -> None:
         """The time for the reply is over: the wait ends with TimeoutError. Cheaper than a cancellation, and
@@ -165,7 +177,7 @@ class Session:
         wire = self._live
         timer = loop.call_at(min(loop.time() + limit, self._deadline), wire.expire)
         try:
-            return await (wire.ask(line) if line else wire.read_response())
+            return await wire.ask(line)
         except (OSError, SMTPException) as error:
             raise self._broken(stage, error) from error
         finally:
