@@ -107,7 +107,8 @@ class Database:
     """SQLite (the default) or PostgreSQL, with one writer.
 
     Raises StoreError for whatever the database refuses; what was not committed did not happen. Where a
-    server is away, that is said in seconds; the next unit after it is back is taken.
+    server is away, that is said in seconds; the next unit after it is back is taken. Where its connection is
+    lost within the commit itself the unit may have happened all the same: the rows tell.
     """
 
     def __init__(
@@ -207,7 +208,7 @@ class Database:
         """A connection; for a moment after one could not be had nobody waits for the next failure."""
         away = self._away
         if away is not None and time.monotonic() < away[0]:
-            raise away[1]
+            raise away[1].with_traceback(None)  # or it would grow with each who is told
         try:
             conn = self.engine.connect()
         except Exception as error:
@@ -221,7 +222,7 @@ class Database:
         """Whether a connection was lost that was there before; then all that lie in the pool go."""
         if self._away is not None or not self._backend.is_lost(error):
             return False
-        self.engine.dispose(close=False)
+        self.engine.dispose()
         return True
 
     def close(self) -> None:
@@ -362,7 +363,7 @@ class Database:
         with suppress(SQLAlchemyError):
             if error is not None and self._backend.is_lost(error):
                 writing.invalidate()
-                self.engine.dispose(close=False)
+                self.engine.dispose()
             writing.close()
 
     def _publish(self, hints: Sequence[Hint]) -> None:

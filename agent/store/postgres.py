@@ -35,8 +35,9 @@ KEEPALIVE = {
     "tcp_user_timeout": 15_000,
 }
 
-LOST = ("08", "57P01", "57P02", "57P03", "53300")
-"""SQLSTATE: connection exceptions, shut down, crash, starting up, too many connections."""
+LOST = ("08", "57P01", "57P02", "57P03", "53300", "25006")
+"""SQLSTATE: connection exceptions, shut down, crash, starting up, too many connections, and read-only: what
+was the primary is a standby now."""
 MET = ("40001", "40P01", "55P03", "23505")
 """SQLSTATE: serialization failure, deadlock, lock not available, unique violation (two inserts at once)."""
 NOT_TAKEN = ("25006", "53", "57", "58", "08", "XX")
@@ -115,7 +116,13 @@ def _origin(error: BaseException) -> BaseException:
 def _arguments(url: URL) -> dict[str, Any]:
     """What we say to libpq, but for what the URL says itself."""
     settings = " ".join(f"-c {name}={value}" for name, value in SESSION.items())
-    ours = {"connect_timeout": CONNECT, "application_name": "mailcanary", "options": settings, **KEEPALIVE}
+    ours = {
+        "connect_timeout": CONNECT,
+        "application_name": "mailcanary",
+        "options": settings,
+        "target_session_attrs": "read-write",  # of several hosts the primary
+        **KEEPALIVE,
+    }
     return {name: value for name, value in ours.items() if name not in url.query}
 
 

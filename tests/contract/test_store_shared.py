@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -284,6 +285,26 @@ async def test_a_connection_that_was_closed_meanwhile_costs_no_failure(
     await store.write(lambda tx: canaries.insert(tx, canary("after")))
     assert len(await store.read(canaries.everything)) == 2
     assert store.failures == 0
+
+
+async def test_a_server_that_became_a_standby_is_left_and_counted(store: Database, server: Postgres) -> None:
+    def read_only(switch: str) -> None:
+        for statement in (
+            f"ALTER SYSTEM SET default_transaction_read_only = {switch}",
+            "SELECT pg_reload_conf()",
+        ):
+            server.sql(statement)
+
+    await store.write(lambda tx: canaries.insert(tx, canary("before")))
+    read_only("on")
+    async with asyncio.timeout(30):
+        while not store.failures:  # the server takes its new settings in its own time
+            with suppress(StoreError):
+                await store.write(lambda tx: rows.set_setting(tx.conn, "x", 1))
+    assert "read-only" in store.failure
+    read_only("off")
+    await _until_taken(store, lambda tx: canaries.insert(tx, canary("after")))
+    assert len(await store.read(canaries.everything)) == 2
 
 
 async def test_a_frozen_server_is_not_waited_for_for_ever(
