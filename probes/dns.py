@@ -30,7 +30,8 @@ class DnsAnswer:
     """The answer to one question.
 
     records: presentation form, one string a record; TXT records joined (RFC 7208 section 3.3), unquoted,
-    bytes above 127 as latin-1. MX as "10 mx.example.net." ttl: seconds. authenticated: the AD bit.
+    bytes above 127 as latin-1. MX as "10 mx.example.net." ttl: seconds. authenticated: the AD bit. alias:
+    where the name's CNAME led to, "" where it has none.
     """
 
     name: str
@@ -42,6 +43,7 @@ class DnsAnswer:
     seconds: float = 0.0
     nameserver: str = ""
     detail: str = ""
+    alias: str = ""
 
 
 class Resolver(Protocol):

@@ -274,13 +274,22 @@ def read_response(response: dns.message.Message, name: str, rdtype: str, server:
         detail = f"{type(error).__name__}: {error}"
         return DnsAnswer(name, rdtype, DnsStatus.ERROR, nameserver=server, detail=detail)
     records = tuple(presentation(rdata) for rdata in chain.answer) if chain.answer is not None else ()
+    if response.answer and not records and not chain.cnames:
+        detail = "the answer is of another name or type"
+        return DnsAnswer(name, rdtype, DnsStatus.ERROR, nameserver=server, detail=detail)
     if status is DnsStatus.OK and not records:
         if _is_referral(response):
             return DnsAnswer(name, rdtype, DnsStatus.ERROR, nameserver=server, detail="only a referral")
         status = DnsStatus.NODATA
-    checked = bool(response.flags & dns.flags.AD)
     return DnsAnswer(
-        name, rdtype, status, records, float(chain.minimum_ttl), authenticated=checked, nameserver=server
+        name,
+        rdtype,
+        status,
+        records,
+        float(chain.minimum_ttl),
+        authenticated=bool(response.flags & dns.flags.AD),
+        nameserver=server,
+        alias=chain.canonical_name.to_text(omit_final_dot=True) if chain.cnames else "",
     )
 
 

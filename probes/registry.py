@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from probes.blocklists.catalogue import Catalogue, Zone, shipped
-from probes.blocklists.check import Listing, check
+from probes.blocklists.check import Listing, check, telling
 from probes.blocklists.query import domain_name
 from probes.blocklists.subjects import expand
 from probes.clock import Clock, SystemClock
@@ -55,7 +55,7 @@ async def blocklist(target: str, means: Means) -> Result:
     zones = list(means.zones if means.zones is not None else means.catalogue.enabled())
     usable = [zone for zone in zones if any(s.kind in zone.kinds for s in subjects)]
     found = await check(subjects, usable, means.resolver)
-    outcome = combine(item.outcome for item in found)
+    outcome = combine(item.outcome for item in telling(found))
     listed = [item for item in found if item.listed]
     return Result(
         probe="blocklist",

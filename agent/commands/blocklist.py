@@ -36,6 +36,9 @@ Examples:
   mailcanary --config mail.yaml blocklist --sender app
   mailcanary blocklist --zones
 
+With --json there is a line for each subject and zone, also where a zone does not take that kind of subject
+("not-applicable"); such a pair counts only where nothing else was asked of the subject or of the zone.
+
 Exit codes: 0 nothing listed, 1 something listed, 2 wrong usage, 3 nothing listed but not all could be seen.
 """
 
@@ -166,6 +169,7 @@ def _keys(options: Iterable[str]) -> dict[str, str]:
 
 async def _look_up(job: Job, as_json: bool) -> int:
     from agent.blocklist_text import Progress, listing_json, listing_table
+    from probes.blocklists.check import telling
     from probes.blocklists.judge import Reason
     from probes.blocklists.subjects import expand
     from probes.dns_client import DnsResolver
@@ -178,9 +182,10 @@ async def _look_up(job: Job, as_json: bool) -> int:
     progress.close()
     if not job.named:  # of the zones nobody named, only those that take the subject are of interest
         found = [listing for listing in found if listing.reason is not Reason.NOT_APPLICABLE]
-    for line in map(listing_json, found) if as_json else listing_table(found):
+    counted = telling(found)
+    for line in map(listing_json, found) if as_json else listing_table(counted):
         print(line)
-    return combine(listing.outcome for listing in found).exit_code
+    return combine(listing.outcome for listing in counted).exit_code
 
 
 async def _through(job: Job, subjects: Sequence[str], progress: Progress) -> list[Listing]:

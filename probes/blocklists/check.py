@@ -53,13 +53,21 @@ class Pair:
 
 
 def plan(subjects: Iterable[Subject], zones: Iterable[Zone]) -> tuple[list[Pair], list[Pair]]:
-    """The pairs to ask, and those that cannot be, where the subject or the zone would go unmentioned."""
-    every = list(product(dict.fromkeys(subjects), {z.name: z for z in zones}.values()))
-    asked = [Pair(s, z) for s, z in every if s.kind in z.kinds]
-    seen_subjects = {p.subject for p in asked}
-    seen_zones = {p.zone.name for p in asked}
-    left = [Pair(s, z) for s, z in every if s not in seen_subjects or z.name not in seen_zones]
-    return asked, left
+    """The pairs to ask, and those that cannot be: the zone does not take this kind of subject."""
+    every = [Pair(s, z) for s, z in product(dict.fromkeys(subjects), {z.name: z for z in zones}.values())]
+    asked = [pair for pair in every if pair.subject.kind in pair.zone.kinds]
+    return asked, [pair for pair in every if pair.subject.kind not in pair.zone.kinds]
+
+
+def telling(found: Sequence[Listing]) -> list[Listing]:
+    """The listings without the pairs that cannot be asked, where both subject and zone have another pair."""
+    asked = [item for item in found if item.reason is not Reason.NOT_APPLICABLE]
+    subjects, zones = {item.subject for item in asked}, {item.zone for item in asked}
+    return [
+        item
+        for item in found
+        if item.reason is not Reason.NOT_APPLICABLE or item.subject not in subjects or item.zone not in zones
+    ]
 
 
 def listing(pair: Pair, verdict: Verdict, txt: str = "") -> Listing:
@@ -149,7 +157,7 @@ def _verdict(pair: Pair, answers: Sequence[DnsAnswer], before: HealthMap, after:
         return unknown(
             Reason.RESOLVER, "answered by another server than the zone's controls", _codes(answers)
         )
-    verdicts = [judge(pair.zone, answer) for answer in answers]
+    verdicts = [judge(pair.zone, answer, before[key].denial) for answer in answers]
     for outcome in (Outcome.FAIL, Outcome.UNKNOWN):
         chosen = next((v for v in verdicts if v.outcome is outcome), None)
         if chosen is not None:

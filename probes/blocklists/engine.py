@@ -281,10 +281,7 @@ class Engine:
     async def _over_tcp(self, entry: _Entry) -> None:
         _, question, index, lane, _, _, _ = entry
         answer = await over_tcp(question, self.server, self.timeout)
-        if answer.status in (DnsStatus.NXDOMAIN, DnsStatus.NODATA):
-            lane.state[index] = CLEAN
-        else:
-            lane.answered(index, answer)
+        lane.answered(index, answer)
 
     # time
 

@@ -24,7 +24,7 @@ class ZoneHealth:
     """Whether a zone's answers count, for one kind of subject and one resolver.
 
     reason: None for a healthy zone. nameserver: who answered the controls. negative_ttl: seconds for which
-    the zone's "not listed" holds.
+    the zone's "not listed" holds. denial: how it says that of an address, None where either way is right.
     """
 
     zone: str
@@ -33,6 +33,7 @@ class ZoneHealth:
     text: str = ""
     nameserver: str = ""
     negative_ttl: float = 0.0
+    denial: DnsStatus | None = None
 
     @property
     def healthy(self) -> bool:
@@ -61,6 +62,8 @@ def assess(zone: Zone, listed: Sequence[DnsAnswer], clean: Sequence[DnsAnswer]) 
         if answer.status is DnsStatus.OK:
             return Reason.ZONE_LISTS_THE_WORLD, "it lists what no list may list: nothing it says can be used"
     positive = any(answer.status is DnsStatus.OK for answer in listed)
+    if clean[0].alias:
+        return Reason.ZONE_BROKEN, f"its clean control is an alias of {clean[0].alias}, which has no address"
     if positive and clean[0].status.conclusive:
         return None, ""
     silent = [a for a in (*listed, clean[0]) if not a.status.conclusive]
@@ -81,7 +84,8 @@ async def examine(zone: Zone, kind: Kind, resolver: Resolver, nonce: str = "") -
     if reason is None and len(servers) > 1:
         reason, text = Reason.RESOLVER, "its controls were answered by different servers"
     shown = zone.without_key(text)
-    return ZoneHealth(zone.name, kind, reason, shown, min(servers, default=""), clean[0].ttl)
+    denial = None if kind is Kind.DOMAIN else clean[0].status
+    return ZoneHealth(zone.name, kind, reason, shown, min(servers, default=""), clean[0].ttl, denial)
 
 
 def suspect_resolver(healths: Iterable[ZoneHealth]) -> list[ZoneHealth]:

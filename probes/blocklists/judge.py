@@ -88,12 +88,20 @@ def _octets(text: str) -> Octets | None:
     return (first, second, third, last)
 
 
-def judge(zone: Zone, answer: DnsAnswer) -> Verdict:
-    """The verdict of one answer from a zone that is known to be healthy."""
+def judge(zone: Zone, answer: DnsAnswer, denial: DnsStatus | None = None) -> Verdict:
+    """The verdict of one answer from a zone that is known to be healthy.
+
+    denial: how the zone says "not listed" of its clean control. Where that is NXDOMAIN, an address whose name
+    exists without an A record was held back by somebody; a domain's name may exist for those below it.
+    """
     failed = _FAILED.get(answer.status)
     if failed is not None:
         return unknown(failed[0], failed[1] + (f": {answer.detail}" if answer.detail else ""))
     if answer.status is not DnsStatus.OK:
+        if answer.alias:
+            return unknown(Reason.ERROR, f"the answer leads to {answer.alias}, which has no address")
+        if answer.status is DnsStatus.NODATA and denial is DnsStatus.NXDOMAIN:
+            return unknown(Reason.ERROR, "an empty answer: the zone says NXDOMAIN of what is not listed")
         return Verdict(Outcome.PASS, False, Reason.NOT_LISTED, "not listed")
     return judge_codes(zone, answer.records)
 

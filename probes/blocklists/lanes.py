@@ -98,7 +98,7 @@ class ZoneLane:
         """Keeps what is not a plain "no such name". The verdict waits for the closing controls."""
         verdict = self._verdicts.get(answer.records) if answer.records else None
         if verdict is None:
-            verdict = judge(self.zone, answer)
+            verdict = judge(self.zone, answer, self.health.denial if self.health else None)
             if answer.records and len(self._verdicts) < MAX_VERDICTS:
                 self._verdicts[answer.records] = verdict
         if verdict.reason is Reason.NOT_LISTED:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from probes.authentication.dmarc_policy import Policy
 from probes.clock import Clock, SystemClock
-from probes.dns import Resolver
+from probes.dns import DnsStatus, Resolver
 from probes.http import Fetcher
 from probes.outcome import Evidence, Outcome, Result, Severity
 from probes.records.bimi import check_bimi
@@ -28,6 +28,8 @@ from probes.records.snapshot import watched
 from probes.records.spf import survey_spf
 from probes.records.sts import check_mta_sts
 from probes.records.tls_rpt import check_tls_rpt
+
+ABSENT = "ns-no-domain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ async def survey(what: Survey, means: SurveyMeans) -> Result:
     await asyncio.gather(
         _receiving(what, means, found), _sending(what, means, found), _zone(what, means, found)
     )
+    absent = [f for f in found.findings if f.code == ABSENT]
     findings = sorted(
         dict.fromkeys(found.findings), key=lambda f: (-f.severity.rank, f.unknown, f.code, f.name)
     )
@@ -82,7 +85,7 @@ async def survey(what: Survey, means: SurveyMeans) -> Result:
         target=what.domain,
         outcome=outcome,
         reason=reason,
-        summary=_summary(findings),
+        summary=("the domain does not exist: " if absent else "") + _summary(findings),
         at=at,
         seconds=max(0.0, means.clock.monotonic() - started),
         evidence=tuple(Evidence("dns", f"{f.name}: {f.what}", at) for f in findings if not f.is_note),
@@ -209,7 +212,8 @@ def _dmarc_row(policy: Policy | None) -> dict[str, object] | None:
 
 
 async def _zone(what: Survey, means: SurveyMeans, found: _Found) -> None:
-    """The name servers, DNSSEC, and CAA."""
+    """Whether there is such a name at all; the name servers, DNSSEC, and CAA."""
+    found.findings += await _existence(what.domain, means.resolver)
     found.data["caa"] = list(await find_caa(what.domain, means.resolver))
     if means.authorities is None:
         return
@@ -220,6 +224,16 @@ async def _zone(what: Survey, means: SurveyMeans, found: _Found) -> None:
     state = await check_dnssec(zone, means.resolver, means.clock, means.ask_signed)
     found.findings += state.findings
     found.data["zone"] = _zone_row(zone, state)
+
+
+async def _existence(domain: str, resolver: Resolver) -> list[Finding]:
+    """A name that DNS does not know has no records at all: that is to be said before any of them."""
+    if (await resolver.query(domain, "MX")).status is not DnsStatus.NXDOMAIN:
+        return []
+    what = "the domain does not exist: DNS answers NXDOMAIN (is the name spelled right?)"
+    why = "no mail reaches it, and every provider refuses mail that claims to come from it"
+    fix = f"register the domain or renew it, and have its parent delegate it: {domain}. NS <its name servers>"
+    return [Finding(ABSENT, Severity.CRITICAL, domain, what, why, fix)]
 
 
 def _zone_row(zone: Zone, state: DnssecState) -> dict[str, object]:

@@ -39,6 +39,7 @@ class Reply:
     referral: bool = False
     cname: str = ""
     authenticated: bool = False
+    edit: Callable[[dns.message.Message], None] | None = None  # the last word on the response
 
 
 NXDOMAIN = Reply(rcode=dns.rcode.NXDOMAIN)
@@ -118,6 +119,8 @@ class DnsServer:
         if reply.garbage is not None:
             return reply.garbage, reply.delay
         response = _respond(query, reply if not tcp else replace(reply, truncate=False))
+        if reply.edit is not None:
+            reply.edit(response)
         return response.to_wire(), reply.delay
 
     async def _serve_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

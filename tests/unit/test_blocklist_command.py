@@ -115,6 +115,21 @@ def test_words_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     assert "1 LISTED, 1 not listed, 0 unknown" in out
 
 
+def test_a_line_for_each_subject_and_zone(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["192.0.2.9", "good.example", "--zone", "zen.spamhaus.org", "--zone", "dbl.spamhaus.org"]
+    with serving(zone_data(DATA)) as address:
+        assert run(*words, "--json", "--resolver", address) == 0
+        found = {(x["subject"], x["zone"]): x["reason"] for x in lines(capsys)}
+        run(*words, "--resolver", address)
+    assert found == {
+        ("192.0.2.9", "zen.spamhaus.org"): "not-listed",
+        ("good.example", "dbl.spamhaus.org"): "not-listed",
+        ("192.0.2.9", "dbl.spamhaus.org"): "not-applicable",
+        ("good.example", "zen.spamhaus.org"): "not-applicable",
+    }
+    assert "0 LISTED, 2 not listed, 0 unknown" in capsys.readouterr().out
+
+
 def test_the_default_zones(capsys: pytest.CaptureFixture[str]) -> None:
     with serving(always(NXDOMAIN)) as address:
         assert run("192.0.2.1", "--json", "--resolver", address) == 3

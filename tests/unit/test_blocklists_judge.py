@@ -87,6 +87,8 @@ def test_a_key_is_asked_and_never_shown() -> None:
     keyed = zone.keyed("sentinel0key")
     assert questions(parse_subject("192.0.2.1"), keyed) == ("1.2.0.192.sentinel0key.zen.dq.spamhaus.net",)
     assert "sentinel" not in repr(keyed) + keyed.name + keyed.title
+    named = shipped().find("sentinel0key.zen.dq.spamhaus.net")
+    assert (named.name, named.origin, named.key) == (zone.name, keyed.origin, "sentinel0key")
     for bad in ("a.b", "", "x" * 64, "ü"):
         with pytest.raises(ConfigError):
             zone.keyed(bad)

@@ -69,6 +69,15 @@ def test_json_has_a_line_a_domain_and_the_worst_decides(capsys: pytest.CaptureFi
     }
 
 
+def test_a_domain_that_does_not_exist_is_told_so_first(capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(zone_data(DATA)) as address:
+        assert run("exmaple.example", "--resolver", address) == 1
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].startswith("exmaple.example: fail, the domain does not exist: ")
+    assert told[2].split() == ["critical", "ns-no-domain", "exmaple.example"]
+    assert "spelled right?" in told[3]
+
+
 def test_what_cannot_be_seen_is_unknown(capsys: pytest.CaptureFixture[str]) -> None:
     with serving(always(SERVFAIL)) as address:
         assert run("a.example", "--resolver", address) == 3
