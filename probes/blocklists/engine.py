@@ -24,8 +24,8 @@ from probes.blocklists.wire import HEADER, fast_answer, is_clean, name_of
 from probes.dns import DnsAnswer, DnsStatus
 from probes.dns_client import Nameserver
 
-TICK = 0.02  # seconds between looks at silence and pace
-MIN_RTO, MAX_RTO = 0.1, 1.0  # seconds of silence after which a question is sent again
+TICK = 0.01  # seconds between looks at silence and pace
+MIN_RTO, MAX_RTO = 0.05, 1.0  # seconds of silence after which a question is sent again
 CONGESTED = 4  # questions lost in a row: no accident
 MIN_WINDOW = 16.0  # questions in flight, however bad it is
 BLOCK = 64  # questions to one zone before the next one has its turn

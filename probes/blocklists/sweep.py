@@ -96,7 +96,7 @@ class Sweep:
         self._segment, self._retries, self._retry_after = segment, retries, retry_after
         self._engine = Engine(parse_nameserver(nameserver), in_flight, timeout, pace)
         self._resolver = DnsResolver(
-            [nameserver], timeout=timeout, retry=min(0.2, timeout / 8), tries=6, cache=0
+            [nameserver], timeout=timeout, retry=min(0.1, timeout / 8), tries=6, cache=0
         )
         self.lanes = build_lanes(subjects, zones)
         self.plan = fingerprint(self.lanes)
