@@ -2,6 +2,7 @@
 
     python -m tests.bench.blocklists            100,000 look-ups each, a million faulty, five million pairs
     python -m tests.bench.blocklists --quick    the same with a tenth of the last two
+    python -m tests.bench.blocklists far        a part: near, far, truth, memory
 
 Needs root (a network namespace of its own); what is missing of tests/lab/packages-bench.txt is installed. A
 peer that is absent is said to be: dnsbl_exporter is measured where a `dnsbl-exporter` is on the PATH. The
@@ -18,25 +19,29 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from tests.bench.blocklist_servers import ROOT, ZONES, ask, far_server, list_server, pin
 from tests.bench.row import BenchRow
 
-ROUNDS = 5
+ROUNDS = 3
 FAR_ROUNDS = 3
 LOOKUPS = 100_000
 DELAY = 0.02  # seconds to the server and back
 FAR = ((200, 100_000), (2_000, 500_000))  # questions in flight, look-ups
 
 
-def rows(full: bool = True) -> list[BenchRow]:
-    """Runs everything in a namespace and gives the table. Raises RuntimeError where that is not possible."""
+def rows(*words: str) -> list[BenchRow]:
+    """Runs parts of it (all, where none is named) in a namespace and gives the table.
+
+    Raises RuntimeError where that is not possible.
+    """
     if os.geteuid() != 0:
         raise RuntimeError("needs root, for a network namespace of its own")
     subprocess.run([ROOT / "tests/lab/install.sh", "bench"], check=True, timeout=600)
-    command = [sys.executable, "-m", "tests.bench.blocklists", "--inside", *([] if full else ["--quick"])]
+    command = [sys.executable, "-m", "tests.bench.blocklists", "--inside", *words]
     done = subprocess.run(
         ["unshare", "-n", "-m", *command], cwd=ROOT, capture_output=True, text=True, timeout=1500, check=False
     )
@@ -45,7 +50,7 @@ def rows(full: bool = True) -> list[BenchRow]:
     return [BenchRow(**row) for row in json.loads(done.stdout.splitlines()[-1])]
 
 
-def _inside(full: bool) -> list[BenchRow]:
+def _inside(full: bool, parts: Sequence[str]) -> list[BenchRow]:
     """In the namespace: the servers, then every asker in turn."""
     with suppress(PermissionError):  # servers and askers alike come before whatever else the machine does
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
@@ -56,12 +61,13 @@ def _inside(full: bool) -> list[BenchRow]:
         resolv = folder / "resolv.conf"
         resolv.write_text("nameserver 127.0.0.1\noptions ndots:0\n", encoding="ascii")
         subprocess.run(["mount", "--bind", str(resolv), "/etc/resolv.conf"], check=True)
-        with list_server(folder):
-            near = _speed(folder)
-        far = [row for in_flight, count in FAR for row in _distance(folder, in_flight, count)]
-        truth = _truth(folder, 1_000_000 if full else 100_000)
-        with list_server(folder):
-            return [*near, *far, truth, *_memory(5_000_000 if full else 500_000)]
+        work = {
+            "near": lambda: _speed(folder),
+            "far": lambda: [row for in_flight, count in FAR for row in _distance(folder, in_flight, count)],
+            "truth": lambda: _truth(folder, 1_000_000 if full else 100_000),
+            "memory": lambda: _memory(folder, 5_000_000 if full else 500_000),
+        }
+        return [row for part, measure in work.items() if not parts or part in parts for row in measure()]
 
 
 def _dnsperf(folder: Path, in_flight: int = 200, times: int = 1) -> float:
@@ -79,6 +85,11 @@ def _dnsperf(folder: Path, in_flight: int = 200, times: int = 1) -> float:
 
 def _speed(folder: Path) -> list[BenchRow]:
     """No delay: medians of rounds taken in turn."""
+    with list_server(folder):
+        return _in_turn(folder)
+
+
+def _in_turn(folder: Path) -> list[BenchRow]:
     who = ["sweep", "pydnsbl"]
     if exporter := shutil.which("dnsbl-exporter"):
         who.append("dnsbl_exporter")
@@ -155,17 +166,18 @@ def _sum(found: list[dict[str, float]], key: str) -> float:
     return sum(x[key] for x in found)
 
 
-def _truth(folder: Path, count: int) -> BenchRow:
+def _truth(folder: Path, count: int) -> list[BenchRow]:
     """1 percent of time-outs and 1 percent of SERVFAIL: how many verdicts are false."""
     with far_server(folder, lost=0.01, servfail=0.01):
         found = ask("sweep", count, ZONES)
     name = f"false verdicts in {count}: 1 % lost, 1 % SERVFAIL"
-    return _bound(name, found["wrong"], "", 0, found["unknown"], "left unknown")
+    return [_bound(name, found["wrong"], "", 0, found["unknown"], "left unknown")]
 
 
-def _memory(pairs: int) -> list[BenchRow]:
+def _memory(folder: Path, pairs: int) -> list[BenchRow]:
     """A whole sweep at full speed: what the process grows by, and what a second does."""
-    found = ask("sweep", pairs, ZONES)
+    with list_server(folder):
+        found = ask("sweep", pairs, ZONES)
     what = f"{pairs // ZONES} addresses x {ZONES} zones"
     return [
         _bound(f"{what}: memory above start", found["grown"], "MiB", 300),
@@ -184,8 +196,11 @@ def _print(table: list[BenchRow]) -> None:
 
 
 if __name__ == "__main__":
+    words = [word for word in sys.argv[1:] if word != "--inside"]
     if "--inside" in sys.argv:
-        found_rows = _inside("--quick" not in sys.argv)
+        found_rows = _inside("--quick" not in words, [word for word in words if word != "--quick"])
         print(json.dumps([{name: getattr(row, name) for name in BenchRow.__slots__} for row in found_rows]))
     else:
-        _print(rows("--quick" not in sys.argv))
+        table = rows(*words)
+        _print(table)
+        sys.exit(any(row.ok is False for row in table))
