@@ -39,7 +39,7 @@ def zones(count: int = 3) -> list[object]:
 
 
 def sweep(address: str, found: list[Listing], count: int = 100, number: int = 3, **more: object) -> Sweep:
-    settings: dict[str, object] = {"timeout": 2.0, "retries": 1, "retry_after": 0.01, **more}
+    settings: dict[str, object] = {"timeout": 10.0, "retries": 1, "retry_after": 0.01, **more}
     return Sweep(
         addresses(count), [unlisted_zone(f"z{z}.example") for z in range(number)], address,
         on_listing=found.append, **settings,
@@ -195,7 +195,7 @@ async def test_odd_answers_are_read() -> None:
     }
     found: list[Listing] = []
     async with DnsServer(lambda n, t: kinds.get(n, NXDOMAIN)) as server:
-        work = sweep(server.address, found, count=10, number=1, timeout=0.6)
+        work = sweep(server.address, found, count=10, number=1, timeout=1.5)
         report = await work.run()
     assert {x.subject for x in found} == {"10.0.0.1", "10.0.0.2", "10.0.0.5"}
     assert {s.text: r for s, _, r in work.unknown()} == {
