@@ -81,6 +81,14 @@ def test_the_shipped_catalogue() -> None:
     assert not any(zone.enabled for zone in catalogue if zone.allow or zone.needs_key)
 
 
+def test_who_pays_nothing_keeps_below_the_published_limits() -> None:
+    a_day = {zone.name: 86_400 * zone.rate for zone in shipped() if zone.rate}
+    assert a_day["zen.spamhaus.org"] + a_day["dbl.spamhaus.org"] < 300_000
+    assert a_day["multi.surbl.org"] < 250_000
+    assert a_day["list.dnswl.org"] < 100_000
+    assert shipped().find("zen.dq.spamhaus.net").rate is None  # a customer's own quota
+
+
 def test_a_key_is_asked_and_never_shown() -> None:
     zone = shipped().find("zen.dq.spamhaus.net")
     assert zone.needs_key
