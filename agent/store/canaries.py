@@ -291,6 +291,7 @@ def deletable(conn: Connection, seed: str, before: float, limit: int = 200) -> l
     query = (
         sa.select(sightings.c.folder, sightings.c.uidvalidity, sightings.c.uid)
         .where(sightings.c.seed == seed, sightings.c.seen_at < before, sightings.c.deleted_at.is_(None))
+        .order_by(sightings.c.seen_at)
         .limit(limit)
     )
     return [(folder, validity, uid) for folder, validity, uid in conn.execute(query)]

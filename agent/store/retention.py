@@ -32,7 +32,7 @@ def _expired(old: float) -> list[tuple[sa.Table, sa.ColumnElement[bool]]]:
     # Ids grow with time: the oldest rows are the first of the table.
     oldest = canaries.c.id < first_id(old)
     return [
-        (sightings, sightings.c.seen_at < old),
+        (sightings, sightings.c.canary < first_id(old)),  # with their canaries
         (canaries, sa.and_(oldest, canaries.c.due_at.is_(None))),
         (rounds, sa.and_(rounds.c.started_at < old, rounds.c.ended_at.is_not(None))),
         (transitions, transitions.c.at < old),

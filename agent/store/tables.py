@@ -149,6 +149,7 @@ canaries = Table(
     sqlite_with_rowid=False,  # ids grow with time: rows are appended to the one tree there is
 )
 
+KEPT, THERE = "header IS NOT NULL", "deleted_at IS NULL"
 sightings = Table(
     "sightings",
     metadata,
@@ -161,7 +162,9 @@ sightings = Table(
     Column("header", LargeBinary),
     Column("deleted_at", Float),
     Index("ix_sightings_canary", "canary"),
-    Index("ix_sightings_seen_at", "seen_at"),
+    # Small ones, of what is still to be dropped and to be deleted: history grows behind them.
+    Index("ix_sightings_kept", "seen_at", sqlite_where=text(KEPT), postgresql_where=text(KEPT)),
+    Index("ix_sightings_there", "seed", "seen_at", sqlite_where=text(THERE), postgresql_where=text(THERE)),
 )
 
 mailboxes = Table(

@@ -293,8 +293,8 @@ def test_retention_never_touches_what_is_open(store: Database) -> None:
         # Ids grow with time (canaries.id_of): old ones sort first.
         keep(tx, canary("0000closed", created=old, due_at=None, state=State.CLOSED))
         keep(tx, canary("recent", due_at=None, state=State.CLOSED))
-        for uid, seen in ((1, NOW - 100 * DAY), (2, NOW - 20 * DAY), (3, NOW - DAY)):
-            canaries.sight(tx, "box", ("INBOX", 1, uid), "recent", seen, b"header")
+        for uid, name, ago in ((1, "0000closed", 100), (2, "recent", 20), (3, "recent", 1)):
+            canaries.sight(tx, "box", ("INBOX", 1, uid), name, NOW - ago * DAY, b"header")
         for name, due in (("waiting", NOW), ("done", None)):
             tx.conn.execute(
                 sa.insert(outbox).values(

@@ -14,6 +14,11 @@ depends_on = None
 
 BigId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
+SMALL = (
+    ("ix_sightings_kept", ["seen_at"], "header IS NOT NULL"),
+    ("ix_sightings_there", ["seed", "seen_at"], "deleted_at IS NULL"),
+)
+
 
 def upgrade() -> None:
     engine.install(op.get_bind())
@@ -282,7 +287,8 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("sightings", schema=None) as batch_op:
         batch_op.create_index("ix_sightings_canary", ["canary"], unique=False)
-        batch_op.create_index("ix_sightings_seen_at", ["seen_at"], unique=False)
+        for name, columns, where in SMALL:
+            batch_op.create_index(name, columns, sqlite_where=sa.text(where), postgresql_where=sa.text(where))
 
     op.create_table(
         "silences",
@@ -341,7 +347,8 @@ def downgrade() -> None:
     op.drop_table("token_keys")
     op.drop_table("silences")
     with op.batch_alter_table("sightings", schema=None) as batch_op:
-        batch_op.drop_index("ix_sightings_seen_at")
+        for name, _, where in SMALL:
+            batch_op.drop_index(name, sqlite_where=sa.text(where), postgresql_where=sa.text(where))
         batch_op.drop_index("ix_sightings_canary")
 
     op.drop_table("sightings")
