@@ -13,48 +13,43 @@ import structlog
 from aiohttp import web
 from prometheus_client.core import Metric
 
-from agent import schedule
-from agent.blocklist_plan import zones_of
-from agent.config.alert_settings import alert_settings
-from agent.config.load import load
+from agent.config.load import OWN, load
 from agent.config.models import Config
 from agent.fleet.fleet import DRAINING, VISITING, WORKING, Fleet
 from agent.fleet.membership import Membership, Myself
 from agent.fleet.resources import EVALUATOR, MAILBOX
+from agent.fleet.shared_clock import SharedClock
 from agent.hints import LocalHints
 from agent.holder import own_addresses, own_holder
 from agent.metrics import Metrics, specs, states
-from agent.metrics.budget import SERIES_LIMIT, most_series
 from agent.runner import recording as records
+from agent.runner.configuring import Configuring, Parts
 from agent.runner.delivering import Delivering
 from agent.runner.evaluating import Evaluator
 from agent.runner.feeding import Feeding
 from agent.runner.ledger import Ledger
-from agent.runner.mailboxes import Access, Mailboxes
+from agent.runner.mailboxes import Mailboxes
 from agent.runner.means import resolver_of
-from agent.runner.origins import Origin, Origins, schedule_name
+from agent.runner.origins import Origins
 from agent.runner.recording import Recording
 from agent.runner.rounds import Rounds
 from agent.runner.sending import Sending
 from agent.runner.services import Services, nonce
 from agent.runner.timer import Timer
 from agent.runner.upkeep import Upkeep
-from agent.runner.watching import NAME as SWEEP
 from agent.runner.watching import Watching
 from agent.store import canaries, rows
+from agent.store.clock import Offset, measure
 from agent.store.database import Database, Hint, Tx
 from agent.store.members import LOST, Member
 from agent.store.schema import open_store
 from agent.tls import client_context
 from agent.web.server import WebServices, build
-from alerts.delivery import Notifier
 from alerts.http import AiohttpPoster
-from alerts.settings import AlertSettings
 from probes.canary import track
 from probes.canary.token import SECRET_BYTES, TokenKeys
 from probes.clock import Clock, SystemClock
-from probes.dns import Resolver
-from probes.errors import ConfigError, MailcanaryError, StoreError
+from probes.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
     from agent.hints_procrastinate import ProcrastinateHints
@@ -65,17 +60,6 @@ GRACE = 20.0
 """Seconds that submissions under way are given to end when the agent stops."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    """What is made of a config."""
-
-    settings: AlertSettings
-    origins: Mapping[str, Origin]
-    access: Mapping[str, Access]
-    notifiers: Mapping[str, Notifier]
-    resolver: Resolver
-
-
 @dataclass
 class App:
     """A running agent. `scheduled` false: only what is asked for is sent (mailcanary probe)."""
@@ -83,11 +67,12 @@ class App:
     services: Services
     scheduled: bool = True
     reloads: Callable[[], Config] | None = None
+    own: Mapping[str, str | None] = field(default_factory=dict)
+    """Settings that are this agent's alone."""
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
     _closed: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _web: web.AppRunner | None = None
-    _reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
         services = self.services
@@ -112,6 +97,10 @@ class App:
         self.watching = Watching(services, scheduled=self.scheduled)
         self.recording = Recording(services)
         self.upkeep = Upkeep(services, self.mailboxes, self.timer)
+        parts = Parts(self.origins, self.mailboxes, self.evaluator, self.delivering, self.recording)
+        self.configuring = Configuring(
+            services, parts, self.timer.wake, self.scheduled, self.reloads, self.own
+        )
         self._open_rooms()
 
     def _open_rooms(self) -> None:
@@ -125,6 +114,9 @@ class App:
             "upkeep": self.upkeep,
         }
         fleet.on_lost = self._lost
+        fleet.on_config = self.configuring.follow
+        fleet.on_beat = self.services.metrics.beat
+        self.evaluator.taken = self.configuring.load_routes
         fleet.on_end = self._stop.set
         fleet.on_change = self.mailboxes.taken = self.timer.wake
         self.evaluator.noted = self.services.metrics.evaluated
@@ -132,14 +124,16 @@ class App:
 
     async def start(self) -> None:
         """Takes up what the last run left, and starts every room."""
-        services, config = self.services, self.services.config
+        services = self.services
         services.metrics.add(self._states)
-        self._configure_metrics(config)
+        services.metrics.add(self._own_states, own=True)
+        self.configuring.configure_metrics(services.config)
         self.ledger.listen(lambda change: services.metrics.judged(change.after))
+        self._spawn(services.fleet.heartbeats(self._closed), "heartbeats")
         await self.upkeep.compare_clocks()
         await self._take_up()
-        await self._load_routes(config)
-        await self._sync_schedules(config)
+        await self.configuring.begin()
+        config = services.config
         self.ledger.listen(lambda change: self.timer.expect(change.after.due_at))
         self.ledger.listen(self.delivering.seen)
         self.evaluator.configure()
@@ -265,55 +259,9 @@ class App:
         await asyncio.to_thread(services.database.close)
 
     async def reload(self) -> None:
-        """Swaps the config as a whole.
-
-        Raises ConfigError where the new one is bad, StoreError where that cannot be recorded: the old stays.
-        """
-        if self.reloads is None:
-            raise ConfigError("this agent was not started from a file")
-        async with self._reloading:
-            metrics = self.services.metrics
-            try:
-                config = await asyncio.to_thread(self.reloads)
-                new = self._prepare(config)
-                await self._sync_schedules(config)
-            except MailcanaryError as error:
-                metrics.reload_ok.set(0)
-                log.error("the config was not loaded, the old one stays", error=str(error))
-                raise
-            await self._swap(config, new)
-            with suppress(StoreError):  # what routes new to this config did before is shown, if it can be
-                await self._load_routes(config)
-            metrics.reload_ok.set(1)
-            metrics.reload_at.set(self.services.clock.wall())
-
-    def _prepare(self, config: Config) -> _Prepared:
-        """Everything that can fail of a new config is made before anything of the old one goes."""
-        settings = alert_settings(config)
-        zones_of(config)
-        return _Prepared(
-            settings,
-            self.origins.prepare(config),
-            self.mailboxes.prepare(config),
-            self.delivering.prepare(settings),
-            resolver_of(config, self.services.clock),
-        )
-
-    async def _swap(self, config: Config, new: _Prepared) -> None:
-        old, self.services.config = self.services.config, config
-        self.services.resolver = new.resolver
-        self.origins.take(config, new.origins)
-        for setting in ("store", "listen", "name"):
-            if getattr(old.agent, setting) != getattr(config.agent, setting):
-                log.warning("this setting needs a restart", setting=f"agent.{setting}")
-        self._configure_metrics(config)
-        self.evaluator.configure(new.settings)
-        self.delivering.configure(new.notifiers)
-        await self.mailboxes.configure(config, new.access)
-        with suppress(StoreError):  # the next heartbeat makes up for it
-            await self.services.fleet.rebalance()
-        self.timer.wake()
-        log.info("config loaded", routes=len(config.routes_resolved), hash=config.hash)
+        """Reads the config again. Raises ConfigError where it is bad, StoreError where that cannot be agreed
+        on: the old one stays."""
+        await self.configuring.reload()
 
     async def _take_up(self) -> None:
         """Open intents of lives that have ended become unconfirmed."""
@@ -325,55 +273,18 @@ class App:
     async def _lost(self, _members: Iterable[Member]) -> None:
         await self._take_up()
 
-    async def _sync_schedules(self, config: Config) -> None:
-        if not self.scheduled:
-            return
-        wanted = {schedule_name(route): route.every for route in config.routes_resolved}
-        blocklists = config.blocklists
-        if blocklists is not None:
-            wanted[SWEEP] = blocklists.every
-        wanted |= records.schedules(config)
-        now = self.services.clock.wall()
-        alone = self.services.fleet.alone
-        await self.services.database.write(lambda tx: _sync(tx, wanted, now, alone))
-        await self.recording.forget(config)
-
-    def _configure_metrics(self, config: Config) -> None:
-        self.services.metrics.routes.configure(config.routes_resolved)
-        pairs = {(route.sender, config.seeds[route.seed].provider) for route in config.routes_resolved}
-        self.services.metrics.configure(pairs, config.alerts.receivers)
-        most = most_series(config)
-        if most > SERIES_LIMIT:
-            log.warning("this config may make more series than are good to scrape", series=most)
-
-    async def _load_routes(self, config: Config) -> None:
-        services = self.services
-        now, routes = services.clock.wall(), services.metrics.routes
-        await services.database.read(lambda conn: states.load(conn, config, routes, now))
-
     def _states(self) -> Iterable[Metric]:
         services = self.services
         now = services.clock.wall()
-        yield from services.database.read_now(lambda conn: list(states.collect(conn, services.config, now)))
+        return services.database.read_now(lambda conn: list(states.collect(conn, services.config, now)))
+
+    def _own_states(self) -> Iterable[Metric]:
         yield states.gauge(specs.TOKEN_EXPIRY, self.mailboxes.token_ends())
 
     def _missing(self) -> str:
         """What is not there yet, in words; "" when ready."""
         dead = [task.get_name() for task in self._tasks if task.done()]
         return f"ended: {', '.join(dead)}" if dead else ""
-
-
-def _sync(tx: Tx, wanted: dict[str, float], now: float, alone: bool) -> None:
-    known = rows.schedule_rows(tx.conn)
-    rows.drop_schedules(tx.conn, known.keys() - wanted.keys())
-    for name, every in wanted.items():
-        row = known.get(name)
-        if row is None:
-            rows.put_schedule(tx.conn, name, schedule.first_due(name, every, now))
-            continue
-        due = schedule.caught_up(name, row.due_at, now, every)
-        if due != row.due_at and (alone or row.due_at > now):  # what is due, others may be doing
-            rows.move_schedule(tx.conn, row, due, None)
 
 
 def _token_keys(tx: Tx, source: random.Random, now: float) -> TokenKeys:
@@ -396,12 +307,13 @@ async def open_app(
     own: Mapping[str, str] | None = None,
 ) -> App:
     """An agent ready to start. Raises Busy where another one holds the store, ConfigError, StoreError."""
-    clock, source = clock or SystemClock(), source or random.SystemRandom()
+    source = source or random.SystemRandom()
     if database is None:
         database = await asyncio.to_thread(open_store, config.store_url, password=config.store_password)
     try:
+        clock, measured = await _clock(database) if clock is None else (clock, None)
         me = _member(config, clock, scheduled)
-        membership = Membership(database, clock, me.now)
+        membership = Membership(database, clock, me.now, measured)
         fleet = Fleet(membership, lambda: services.config)
         fleet.joined(await membership.join())
         keys = await database.write(lambda tx: _token_keys(tx, source, clock.wall()))
@@ -420,10 +332,21 @@ async def open_app(
             poster=AiohttpPoster(),
         )
         reloads = (lambda: load(reload_from, require_secrets=True, own=own)) if reload_from else None
-        return App(services, scheduled=scheduled, reloads=reloads)
+        mine = {name: getattr(config.agent, name) for name in OWN}
+        return App(services, scheduled=scheduled, reloads=reloads, own=mine)
     except Exception:
         await asyncio.to_thread(database.close)
         raise
+
+
+async def _clock(database: Database) -> tuple[Clock, Callable[[Offset], None] | None]:
+    """The clock that goes with the store, and what keeps it right."""
+    own = SystemClock()
+    if not database.shared:
+        return own, None
+    shared = SharedClock(own)
+    shared.take(await database.read(lambda conn: measure(conn, own.monotonic)))
+    return shared, shared.take
 
 
 def _hints(database: Database, holder: str) -> LocalHints | ProcrastinateHints:

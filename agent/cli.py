@@ -28,6 +28,7 @@ COMMANDS = (
     "pause",
     "resume",
     "seeds",
+    "agents",
     "login",
     "rules",
     "db",

@@ -51,6 +51,10 @@ class LocalHints:
                 if hint not in self._running:
                     self._queue.put_nowait(hint)
 
+    async def drop_forgotten(self) -> int:
+        """Hints that nobody fetches any more. Here there are none."""
+        return 0
+
     def _from_writer(self, hints: Sequence[Hint]) -> None:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self.put, *(hint for hint in hints if not hint.to))

@@ -34,6 +34,7 @@ class AlertKind(StrEnum):
     STORE = "store"
     CLOCK = "clock"
     NO_RUNS = "no_runs"
+    AGENT = "agent"
 
     @property
     def own(self) -> bool:
@@ -60,6 +61,7 @@ OWN_KINDS = frozenset(
         AlertKind.STORE,
         AlertKind.CLOCK,
         AlertKind.NO_RUNS,
+        AlertKind.AGENT,
     }
 )
 
@@ -114,6 +116,7 @@ def default_rules() -> dict[AlertKind, RuleSettings]:
         AlertKind.STORE: RuleSettings(after=MINUTE, severity=crit),
         AlertKind.CLOCK: RuleSettings(after=0.0, severity=warn),
         AlertKind.NO_RUNS: RuleSettings(after=HOUR, severity=Severity.ERROR),
+        AlertKind.AGENT: RuleSettings(after=MINUTE, severity=Severity.ERROR),
     }
 
 

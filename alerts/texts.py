@@ -45,6 +45,7 @@ _OWN = {
     AlertKind.STORE: "cannot write its store {name}",
     AlertKind.CLOCK: "has an unreliable clock {name}",
     AlertKind.NO_RUNS: "has no canary results",
+    AlertKind.AGENT: "has lost its agent {name}",
 }
 
 

@@ -93,6 +93,7 @@ class Rules(Section):
     store: Rule = Field(default_factory=Rule, description="Our fault: results cannot be stored.")
     clock: Rule = Field(default_factory=Rule, description="Our fault: the clock jumped.")
     no_runs: Rule = Field(default_factory=Rule, description="Our fault: nothing was sent for a while.")
+    agent: Rule = Field(default_factory=Rule, description="Our fault: an agent of the fleet has gone.")
 
 
 class Match(Section):

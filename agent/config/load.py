@@ -20,6 +20,9 @@ from agent.config.models import Config, walk_secrets
 from agent.config.plan import over_the_caps
 from agent.config.problems import ConfigInvalid, Problem
 
+OWN = ("listen", "region", "log_format", "log_level")
+"""Settings of `agent` in which the agents of a fleet may differ."""
+
 _PLANNED = ("senders", "seeds", "routes", "limits")
 
 
@@ -28,13 +31,14 @@ def load(
     env: Mapping[str, str] | None = None,
     *,
     require_secrets: bool = False,
-    own: Mapping[str, str] | None = None,
+    own: Mapping[str, str | None] | None = None,
 ) -> Config:
     """Reads and checks a config file.
 
     env: where `{env: NAME}` secrets are found, the process environment by default. require_secrets: secrets
     that cannot be read now are errors (as `run` wants it) and not warnings. own: settings of `agent` that
-    count for this agent instead of the file's. Raises ConfigInvalid with every problem of the file.
+    count for this agent instead of the file's (None: not set). Raises ConfigInvalid with every problem of the
+    file.
     """
     name = str(path)
     return parse(_read(name), name, env, require_secrets=require_secrets, own=own)
@@ -46,7 +50,7 @@ def parse(
     env: Mapping[str, str] | None = None,
     *,
     require_secrets: bool = False,
-    own: Mapping[str, str] | None = None,
+    own: Mapping[str, str | None] | None = None,
 ) -> Config:
     """As `load`, of bytes. file: its path, for messages and as the base of relative paths."""
     document = Document(file, data, private_keys(Config))
@@ -59,7 +63,8 @@ def parse(
     raw = document.value()
     if own:
         said = raw.get("agent")
-        raw["agent"] = {**(said if isinstance(said, dict) else {}), **own}
+        both = {**(said if isinstance(said, dict) else {}), **own}
+        raw["agent"] = {key: value for key, value in both.items() if value is not None}
     context = {
         "base": Path(file).absolute().parent,
         "env": os.environ if env is None else env,
@@ -73,6 +78,7 @@ def parse(
     problems += _placed(document, findings)
     if config is None or problems:
         raise ConfigInvalid(problems)
+    config._text = data.decode("utf-8", "replace")
     return _finish(config, document, raw, require_secrets)
 
 
@@ -150,7 +156,10 @@ def _secret(path: tuple[str | int, ...], what: str | None, right: str) -> Iterat
 def _hash(config: Config, root: Node) -> str:
     """Of the settings as written (order of keys and comments aside) and the files they name; no secrets."""
     hidden = {path for path, secret in walk_secrets(config, ()) if secret.kind == "plain"}
-    digest = hashlib.sha256(json.dumps(_masked(root, (), hidden), sort_keys=True).encode())
+    said = _masked(root, (), hidden)
+    if isinstance(said.get("agent"), dict):
+        said["agent"] = {key: value for key, value in said["agent"].items() if key not in OWN}
+    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
     for file in _files(config):
         digest.update(hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()[:16]

@@ -57,6 +57,7 @@ class Config(Section):
 
     _path: Path = PrivateAttr(default=Path())
     _hash: str = PrivateAttr(default="")
+    _text: str = PrivateAttr(default="")
     _warnings: tuple[Problem, ...] = PrivateAttr(default=())
 
     @property
@@ -71,8 +72,14 @@ class Config(Section):
 
     @property
     def hash(self) -> str:
-        """Names the content (settings and the files they name, not the secrets): 16 hexadecimal digits."""
+        """Names the content (settings and the files they name; not the secrets, nor what is one agent's own):
+        16 hexadecimal digits."""
         return self._hash
+
+    @property
+    def text(self) -> str:
+        """What the file says, word for word."""
+        return self._text
 
     @property
     def warnings(self) -> tuple[Problem, ...]:

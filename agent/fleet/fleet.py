@@ -4,6 +4,7 @@ the others have given it up."""
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -48,6 +49,10 @@ class Fleet:
     rooms: Mapping[str, Room] = field(default_factory=dict)
     on_lost: Callable[[Iterable[Member]], Awaitable[None]] | None = None
     """Told of members that were evicted, after that is committed."""
+    on_config: Callable[[str], Awaitable[None]] | None = None
+    """Told at each look the hash of the config that is active."""
+    on_beat: Callable[[bool, Mapping[str, int]], None] | None = None
+    """Told of each heartbeat whether it went through, and what this agent holds, by kind."""
     on_end: Callable[[], None] | None = None
     """Called where this agent cannot become a member again: it must stop."""
     on_change: Callable[[], None] | None = None
@@ -69,15 +74,18 @@ class Fleet:
 
     async def begin(self) -> None:
         """Takes this agent's share after it has joined. Raises StoreError where a part cannot be begun."""
-        if not await self.beat():
-            raise StaleWrite("this agent's membership has ended")
+        if self.membership.epoch:
+            await self.beat()
         await self.move()
+        self._tell_beat(True)
+
+    async def heartbeats(self, stop: asyncio.Event) -> None:
+        """Beats until `stop`, whatever else takes its time."""
+        await self._loop(stop, self._beats)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Beats and moves work until `stop`; a move that takes its time holds up no heartbeat."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._loop(stop, self._beats))
-            group.create_task(self._loop(stop, self._moves))
+        """Moves work until `stop`."""
+        await self._loop(stop, self._moves)
 
     async def _loop(self, stop: asyncio.Event, work: Callable[[], Awaitable[None]]) -> None:
         while not stop.is_set():
@@ -89,9 +97,18 @@ class Fleet:
 
     async def _beats(self) -> None:
         await self.membership.clock.sleep(membership.BEAT)
-        if self.membership.epoch:
-            await self.beat()
-        self._wake.set()
+        through = False
+        try:
+            if self.membership.epoch:
+                await self.beat()
+            through = True
+        finally:
+            self._tell_beat(through)
+            self._wake.set()
+
+    def _tell_beat(self, through: bool) -> None:
+        if self.on_beat is not None:
+            self.on_beat(through, Counter(name.partition("/")[0] for name in self._held))
 
     async def _moves(self) -> None:
         await self._wake.wait()
@@ -116,6 +133,8 @@ class Fleet:
             if lost and self.on_lost is not None:
                 log.warning("agents have gone silent", agents=[member.holder for member in lost])
                 await self.on_lost(lost)
+            if self.on_config is not None:
+                await self.on_config(self.view.config)
             await self._move()
 
     async def _again(self) -> None:
@@ -143,6 +162,11 @@ class Fleet:
             if self.on_change is not None:
                 self.on_change()
 
+    def reconfigured(self) -> None:
+        """Another config is in force: what is this agent's is worked out anew."""
+        self._runs.clear()
+        self._wake.set()
+
     async def rebalance(self) -> None:
         """Takes and gives now what the config in force asks for."""
         self._runs.clear()
@@ -156,10 +180,10 @@ class Fleet:
         wanted = resources_of(self.config())
         wanted |= {name: Resource(name) for name in held if name.startswith(ROUND)}
         found = moves(me, wanted, self._candidates, held)
-        for name in found.orphans:
-            if name not in self._told:
-                log.warning("no agent of the fleet may do this", resource=name)
-        self._told = set(found.orphans)
+        orphans = set() if self.draining else set(found.orphans)
+        if orphans - self._told:
+            log.warning("no agent of the fleet may do these", resources=sorted(orphans - self._told)[:20])
+        self._told = orphans
         give = list(held) if self.draining else found.give
         await self._give([name for name in give if name in self._held])
         await self._free_strays()

@@ -9,10 +9,13 @@ import structlog
 
 from agent import __version__
 from agent.holder import surely_dead
-from agent.store import leases, members
+from agent.store import leases, members, rows, versions
+from agent.store.clock import Offset, measure
 from agent.store.database import Database, Tx
 from agent.store.members import LOST, Member
-from probes.clock import Clock
+from alerts.observation import OwnState, observation_to_json
+from alerts.settings import AlertKind
+from probes.clock import Clock, rfc3339
 from probes.errors import StaleWrite, StoreError
 
 log = structlog.get_logger("fleet")
@@ -25,6 +28,22 @@ BEAT = 3.0
 
 MARGIN = 1 / 8
 """The last part of its lease in which an agent begins nothing that cannot be undone."""
+
+
+def gone(member: Member, now: float) -> dict[str, object]:
+    """An observation: a fault of our own, until it is back or forgotten."""
+    text = f"no heartbeat since {rfc3339(member.heartbeat_at)}; the others do its work"
+    return observation_to_json(OwnState(AlertKind.AGENT, member.listen, False, now, text=text))
+
+
+def unfit(listen: str, why: str, now: float) -> dict[str, object]:
+    """An observation: an agent is there and cannot do its part."""
+    return observation_to_json(OwnState(AlertKind.AGENT, listen, False, now, text=why))
+
+
+def back(listen: str, now: float) -> dict[str, object]:
+    """An observation: an agent answers at that address again, or is not to come back."""
+    return observation_to_json(OwnState(AlertKind.AGENT, listen, True, now))
 
 
 class Busy(StoreError):
@@ -60,6 +79,9 @@ class View:
     members: tuple[Member, ...] = ()
     leases: dict[str, leases.Lease] = field(default_factory=dict)
     lost: tuple[Member, ...] = ()
+    offset: Offset | None = None
+    config: str = ""
+    """The hash of the config that all are to run."""
 
 
 @dataclass
@@ -69,6 +91,8 @@ class Membership:
     database: Database
     clock: Clock
     facts: Callable[[], Member]
+    measured: Callable[[Offset], None] | None = None
+    """Where times are by the database's clock: told what each heartbeat measures of it."""
     epoch: int = 0
     """Names this life; 0 while the agent is no member."""
     _valid_until: float = float("-inf")
@@ -125,9 +149,10 @@ class Membership:
     def _row(self, epoch: int, now: float) -> Member:
         return replace(self.facts(), epoch=epoch, heartbeat_at=now, expires_at=now + LEASE)
 
-    @staticmethod
-    def _view(tx: Tx, lost: list[Member]) -> View:
-        return View(tuple(members.every(tx.conn)), leases.every(tx.conn), tuple(lost))
+    def _view(self, tx: Tx, lost: list[Member]) -> View:
+        offset = measure(tx.conn, self.clock.monotonic) if self.measured is not None else None
+        config = versions.active_hash(tx.conn)
+        return View(tuple(members.every(tx.conn)), leases.every(tx.conn), tuple(lost), offset, config)
 
     async def beat(self) -> View | None:
         """The heartbeat; evicts whose own has stopped. None where this agent's membership has ended."""
@@ -142,6 +167,8 @@ class Membership:
             self.end()
         else:
             self._valid_until = began + LEASE * (1 - MARGIN)
+            if view.offset is not None and self.measured is not None:
+                self.measured(view.offset)
         return view
 
     def _beat(self, tx: Tx, epoch: int, patient: bool) -> View | None:
@@ -160,7 +187,9 @@ class Membership:
 
         def announce(tx: Tx) -> None:
             self.fence(tx)
-            members.returned(tx.conn, self.facts().listen)
+            listen, now = self.facts().listen, self.clock.wall()
+            if members.forget(tx.conn, listen):
+                rows.observe(tx, now, "own", back(listen, now))
             members.renew(tx.conn, self._row(self.epoch, self.clock.wall()))
 
         await self.database.write(announce)

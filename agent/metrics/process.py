@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from threading import Lock
 from typing import Protocol
 
@@ -23,6 +23,7 @@ from probes.outcome import Outcome, Placement
 STAGES = ("dns", "connect", "tls", "ehlo", "auth", "mail", "rcpt", "data")
 METHODS = ("spf", "dkim", "dmarc", "arc")
 RESULTS = frozenset("none pass fail softfail neutral policy temperror permerror ambiguous".split())
+KINDS = ("mailbox", "evaluator", "receiver", "blocklists", "round", "upkeep")
 PIECE = 256 * 1024
 """Bytes that are handed on at once, about."""
 
@@ -42,6 +43,7 @@ class Metrics:
         """Whether this agent shows what the store holds: of many, one does, so that nothing counts twice."""
         self._rendering = Lock()
         self._states: list[Collects] = []
+        self._own: list[Collects] = []
         self.routes = Routes(now)
         self.refused = Numbers(specs.REFUSED)
         self.canaries = self._numbers(specs.CANARIES)
@@ -61,6 +63,9 @@ class Metrics:
         self.reload_at = self._numbers(specs.RELOAD_AT)
         self.loop_lag = self._numbers(specs.LOOP_LAG)
         self.store_readable = self._numbers(specs.STORE_READABLE)
+        self.leases_held = self._numbers(specs.LEASES_HELD)
+        for kind in KINDS:
+            self.leases_held.labels(kind)
         self.series = self._numbers(specs.SERIES)
         self.render_seconds = self._numbers(specs.RENDER)
         self.build = self._numbers(specs.BUILD_INFO)
@@ -74,9 +79,9 @@ class Metrics:
         """Every family of the process."""
         return [family for family in vars(self).values() if isinstance(family, Numbers | Histogram)]
 
-    def add(self, collects: Collects) -> None:
-        """Adds the states of the store to what a scrape shows."""
-        self._states.append(collects)
+    def add(self, collects: Collects, *, own: bool = False) -> None:
+        """Adds the states of the store to what a scrape shows; own: what this agent alone knows."""
+        (self._own if own else self._states).append(collects)
 
     def configure(self, pairs: Iterable[Values], receivers: Iterable[str] = ()) -> None:
         """Takes the pairs of sender and provider of a config.
@@ -168,7 +173,8 @@ class Metrics:
 
     def _texts(self) -> Iterator[str]:
         speaks = self.speaks()
-        small = [*self._process.collect(), *(self._stored() if speaks else ())]
+        own = [metric for collects in self._own for metric in collects()]
+        small = [*self._process.collect(), *own, *(self._stored() if speaks else ())]
         for family in self.families():
             yield from family.text()
         if speaks:
@@ -186,6 +192,12 @@ class Metrics:
             self.store_readable.set(1.0)
         return found
 
+    def beat(self, through: bool, held: Mapping[str, int]) -> None:
+        """A heartbeat reached the store, or did not. held: resources by kind."""
+        self.store_readable.set(float(through))
+        for kind in KINDS:
+            self.leases_held.labels(kind).set(float(held.get(kind, 0)))
+
     def render(self) -> bytes:
         """The whole exposition at once."""
         return b"".join(self.pieces())
@@ -202,6 +214,8 @@ class Metrics:
         for family in self.families():
             yield from family.collect()
         yield from self._process.collect()
+        for collects in self._own:
+            yield from collects()
         if self.speaks():
             yield from self.routes.collect()
         yield from stored

@@ -248,6 +248,20 @@ LOOP_LAG = Spec(
     "How late the event loop last woke up.",
     "max_over_time(mailcanary_loop_lag_seconds[10m])",
 )
+LEASES_HELD = Spec(
+    "leases_held",
+    "gauge",
+    ("kind",),
+    "What this agent holds: mailbox, evaluator, receiver, blocklists, round, upkeep.",
+    "sum by (instance, kind) (mailcanary_leases_held)",
+)
+AGENTS = Spec(
+    "agents",
+    "gauge",
+    ("state",),
+    "Agents of the fleet by state: working, visiting, draining, behind, silent, lost. Shown by one of them.",
+    'sum(mailcanary_agents{state!="working"}) > 0',
+)
 TIME = Spec(
     "time_seconds",
     "gauge",

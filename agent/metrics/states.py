@@ -14,6 +14,7 @@ from agent.metrics import specs
 from agent.metrics.routes import STALE_ROUNDS, Routes, Verdict
 from agent.metrics.specs import Spec
 from agent.records_plan import domains_of
+from agent.reports.agents import STATES, read_agents
 from agent.store import outbox, records, rows, verdicts
 from agent.store.tables import alerts, listings, zones
 from probes.outcome import Outcome, Severity
@@ -38,6 +39,7 @@ def collect(conn: Connection, config: Config, now: float) -> Iterable[Metric]:
     waiting = outbox.backlog(conn)
     receivers = sorted({*config.alerts.receivers, *waiting})
     yield gauge(specs.NOTIFICATIONS_WAITING, (((name,), float(waiting.get(name, 0))) for name in receivers))
+    yield gauge(specs.AGENTS, _agents(conn, now))
     yield gauge(specs.PAUSED, [((), float(bool(rows.setting(conn, rows.PAUSED))))])
     yield gauge(specs.ROUTES, [((), float(len(config.routes_resolved)))])
     yield gauge(specs.TIME, [((), now)])
@@ -83,6 +85,11 @@ def _firing(conn: Connection) -> list[tuple[tuple[str, ...], float]]:
     query = sa.select(alerts.c.severity, sa.func.count()).where(alerts.c.status == "firing")
     counts = {row[0]: row[1] for row in conn.execute(query.group_by(alerts.c.severity))}
     return [((severity.value,), float(counts.get(severity.value, 0))) for severity in Severity]
+
+
+def _agents(conn: Connection, now: float) -> list[tuple[tuple[str, ...], float]]:
+    counts = Counter(one.state for one in read_agents(conn, now))
+    return [((state,), float(counts[state])) for state in STATES]
 
 
 def _size(conn: Connection) -> list[tuple[tuple[str, ...], float]]:

@@ -4,7 +4,7 @@ are one commit, so that a crash evaluates again and arrives at the same keys."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -57,6 +57,8 @@ class Evaluator:
     """The state as the store has it: what a reload took away is still to be deleted there."""
     noted: Callable[[CanaryResult], None] = lambda result: None
     """Told of every verdict that was evaluated, whichever agent reached it."""
+    taken: Callable[[], Awaitable[None]] | None = None
+    """Called when this agent has become the one that evaluates."""
     held: bool = False
     """Whether this agent is the one that evaluates."""
     _expected: Expected | None = None
@@ -69,6 +71,8 @@ class Evaluator:
         async with self._turn:
             await self._load()
             self.held = True
+        if self.taken is not None:
+            await self.taken()
         self._wake.set()
 
     async def give(self, _key: str) -> None:
@@ -103,8 +107,17 @@ class Evaluator:
                     await self.once()
             except MailcanaryError as error:
                 log.error("evaluation failed and will be repeated", error=str(error))
-                await self.services.clock.sleep(2.0)
+                await self._load_again(stop)
             await self._rest(stop)
+
+    async def _load_again(self, stop: asyncio.Event) -> None:
+        """What was to be committed may have been: only the store knows."""
+        while self.held and not stop.is_set():
+            await self.services.clock.sleep(2.0)
+            with suppress(MailcanaryError):
+                async with self._turn:
+                    await self._load()
+                    return
 
     async def _rest(self, stop: asyncio.Event) -> None:
         waits = [

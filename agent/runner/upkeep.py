@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from agent.config.settings import Retention
+from agent.fleet.membership import gone
 from agent.fleet.resources import UPKEEP
 from agent.runner.mailboxes import Mailboxes
 from agent.runner.own_faults import OwnFaults
@@ -16,6 +17,7 @@ from agent.runner.services import Services
 from agent.runner.timer import Timer
 from agent.store import retention, rows
 from agent.store.database import Tx
+from agent.store.members import LOST
 from probes.canary.state import Moment
 from probes.errors import MailcanaryError
 
@@ -40,6 +42,8 @@ class Upkeep:
     _last: Moment | None = None
     _faults: OwnFaults = field(init=False)
     _tidied: float = float("-inf")
+    _told: set[str] = field(default_factory=set)
+    """Addresses of lost agents that were told of."""
 
     def __post_init__(self) -> None:
         self._faults = OwnFaults(self.services)
@@ -49,12 +53,14 @@ class Upkeep:
         while not stop.is_set():
             await self._safely(self._beat_clocks)
             await self._safely(self._faults.look)
+            await self._safely(self._tell_lost)
             await self._safely(self._tidy)
             await self._watch(stop)
 
     async def take(self, _key: str) -> None:
         """This agent looks after what is everybody's."""
         self._tidied = float("-inf")
+        self._told.clear()
 
     async def give(self, _key: str) -> None:
         """Another agent does."""
@@ -77,6 +83,25 @@ class Upkeep:
             await work()
         except MailcanaryError as error:
             log.error("upkeep failed and will be repeated", error=str(error))
+
+    async def _tell_lost(self) -> None:
+        """Of agents that have gone; once, and again by whoever looks after the whole next."""
+        fleet = self.services.fleet
+        lost = {one.listen: one for one in fleet.view.members if one.state == LOST and one.listen}
+        self._told &= lost.keys()
+        news = [one for listen, one in lost.items() if listen not in self._told]
+        if not news or not fleet.holds(UPKEEP):
+            return
+
+        def tell(tx: Tx) -> None:
+            self.services.fence(tx, UPKEEP)
+            now = self.services.clock.wall()
+            for one in news:
+                rows.observe(tx, now, "own", gone(one, now))
+                rows.observe(tx, now, "own", self._faults.store_of(one.listen, now))
+
+        await self.services.database.write(tell)
+        self._told |= {one.listen for one in news}
 
     async def _beat_clocks(self) -> None:
         """Leaves how the clocks stand, for an agent that starts after a jump."""
@@ -139,6 +164,8 @@ class Upkeep:
         keep = self.services.config.agent.retention
         wall = self.services.clock.wall()
         more = self.services.fleet.holds(UPKEEP)
+        if more:
+            await self.services.hints.drop_forgotten()
         while more:  # others come in between
             more = await self.services.database.write(lambda tx: self._expire(tx, wall, keep))
         await self.mailboxes.delete_old(wall - keep.canaries)

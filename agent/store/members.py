@@ -122,9 +122,11 @@ def _member(row: Mapping[str, Any]) -> Member:
     return Member(**{**row, "addresses": tuple(addresses or ())})
 
 
-def returned(conn: Connection, listen: str) -> None:
-    """An agent answers at that address: those that were lost there are it, and are lost no more."""
-    conn.execute(sa.delete(agents).where(agents.c.listen == listen, agents.c.state == LOST))
+def forget(conn: Connection, listen: str) -> bool:
+    """Drops the agents that were lost at that address: one answers there again, or none is to. False where
+    there were none."""
+    lost = (agents.c.listen == listen, agents.c.state == LOST)
+    return conn.execute(sa.delete(agents).where(*lost)).rowcount > 0
 
 
 def evict(conn: Connection, member: Member) -> bool:

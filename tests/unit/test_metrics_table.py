@@ -35,7 +35,8 @@ def scrape(tmp_path: Path) -> str:
         try:
             app.services.metrics.speaks = lambda: True
             app.services.metrics.add(app._states)
-            app._configure_metrics(app.services.config)
+            app.services.metrics.add(app._own_states, own=True)
+            app.configuring.configure_metrics(app.services.config)
             return (await asyncio.to_thread(app.services.metrics.render)).decode()
         finally:
             await app.close()
