@@ -68,11 +68,15 @@ def _last_repeat(hops: Sequence[tuple[int, Hop]], number: int, rule: TrustRule) 
     while (
         is_loopback(hops[number][1].ip)
         and number + 1 < len(hops)
-        and matches(hops[number][1].from_name or "", rule.border)
+        and _ours(hops[number][1].from_name or "", rule)
         and matches(hops[number + 1][1].by or "", rule.border)
     ):
         number += 1
     return number
+
+
+def _ours(host: str, rule: TrustRule) -> bool:
+    return matches(host, rule.border) or rule.inside(host)
 
 
 def _below(fields: Sequence[Field], border: int, rule: TrustRule) -> frozenset[int]:

@@ -57,8 +57,8 @@ class TrustRule:
         Both ends of such a hop must fit, a hop without `from` (Gmail's "by 2002:...") always does. Any other
         Received ends the search, and nothing is trusted: a border that the message brought along is out of
         reach.
-    border_repeats: its own filter hands the message round on loopback, so that several hops fit `border`: the
-        lowest in an unbroken run from loopback is the one.
+    border_repeats: its own filter hands the message round on loopback (Fastmail's does), so that several hops
+        fit `border`: the lowest in an unbroken run from loopback is the one.
     below_border: at most how many fields right below the border Received are the provider's too.
     below_names: the order in which those come, each at most once, with its authserv-id where it is always the
         same ("authentication-results spf.icloud.com"); the first other field ends the block.

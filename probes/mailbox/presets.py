@@ -15,6 +15,7 @@ from probes.headers.trust import ContaminationMark, TrustRule
 from probes.mailbox.access import Security
 
 _LISTS = ("authserv_ids", "border", "internal", "below_names")
+_PLAIN = ("below_border", "border_repeats", "only_below", "verdicts_anywhere")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,10 @@ def _preset(name: str, values: dict[str, Any]) -> Preset:
 def _trust(title: str, values: dict[str, Any]) -> TrustRule:
     marks = tuple(ContaminationMark(**mark) for mark in values.get("contamination", ()))
     lists = {key: tuple(values[key]) for key in _LISTS if key in values}
-    plain = {key: values[key] for key in ("below_border", "only_below", "verdicts_anywhere") if key in values}
+    plain = {
+        key: values[key]
+        for key in ("below_border", "border_repeats", "only_below", "verdicts_anywhere")
+        if key in values
+    }
     facts: dict[str, Any] = lists | plain
     return TrustRule(name=title, contamination=marks, **facts)

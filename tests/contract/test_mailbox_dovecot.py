@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
-import signal
 import statistics
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -111,63 +108,6 @@ async def test_bursts_know_far_sooner_than_idle(dovecot: Dovecot, user: str) -> 
             await until(lambda token=token: owner.found(token.encode()))
             delays[burst].append(max(0.0, owner.found(token.encode())[0].seen_monotonic - delivered))
     assert statistics.median(delays[True]) <= statistics.median(delays[False]) / 5
-
-
-async def _g5(dovecot: Dovecot, user: str) -> float:
-    """Seconds of the reader's clock from SIGSTOP to knowing it."""
-    given = access(dovecot, user, timeout=1.0)
-    async with reading(dovecot.tls_port, factor=15, access=given) as (_, owner):
-        await until(lambda: owner.readable)
-        stopped = dovecot.processes(user)
-        assert stopped
-        for pid in stopped:
-            os.kill(pid, signal.SIGSTOP)
-        began = owner.clock.monotonic()
-        try:
-            await until(lambda: not owner.readable)
-            return owner.clock.monotonic() - began
-        finally:
-            for pid in stopped:
-                os.kill(pid, signal.SIGCONT)
-
-
-async def test_g5_a_stopped_imap_process_is_found(dovecot: Dovecot, user: str) -> None:
-    """3 of 3, with the clock 15 times as fast: 40 s to the proof and a deadline of 15 s make 55 s."""
-    users = [user, dovecot.add_user(), dovecot.add_user()]
-    found = await asyncio.gather(*(_g5(dovecot, name) for name in users))
-    assert max(found) < 60
-
-
-@pytest.mark.parametrize("fault", ["uidvalidity", "kick", "renamed"])
-async def test_g3_faults_of_a_real_server(dovecot: Dovecot, user: str, fault: str) -> None:
-    async def doveadm(*args: str) -> None:
-        await asyncio.to_thread(dovecot.doveadm, *args)
-
-    async with reading(dovecot.tls_port, factor=20, access=access(dovecot, user)) as (reader, owner):
-        await until(lambda: owner.readable)
-        owner.expect(b"AAA", b"BBB", deadline=40)
-        reader.kick()
-        await deliver(dovecot, user, "AAA")
-        if fault == "uidvalidity":
-            for folder in ("INBOX", "Junk"):
-                await doveadm(
-                    "mailbox", "update", "-u", user, "--uid-validity", str(int(time.time())), folder
-                )
-        elif fault == "kick":
-            await doveadm("kick", user)
-        else:
-            await doveadm("mailbox", "rename", "-u", user, "Junk", "Elsewhere")
-        folder = "Elsewhere" if fault == "renamed" else "Junk"
-        await deliver(dovecot, user, "BBB", folder)
-        await asyncio.sleep(2.5)
-        assert owner.missing == []
-        if fault == "renamed":
-            await doveadm("mailbox", "delete", "-u", user, "Junk")
-            await doveadm("mailbox", "rename", "-u", user, "Elsewhere", "Junk")
-        reader.retry()
-        await until(lambda: owner.found(b"AAA") and owner.found(b"BBB"))
-        await until(lambda: owner.readable)
-        assert owner.missing == []
 
 
 async def test_sixty_canaries_at_once(dovecot: Dovecot, user: str) -> None:

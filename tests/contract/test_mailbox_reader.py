@@ -1,4 +1,4 @@
-"""The reader against a small server with faults on switches: G3, G5 and G13 in their quick forms."""
+"""The reader against a small server with faults on switches; the promises are proved in tests/guarantees."""
 
 from __future__ import annotations
 

@@ -84,9 +84,13 @@ WORLDS = (
         "mx1.messagingengine.com",
         "mx1.messagingengine.com",
         (
-            hop("store.internal", "compute.internal (compute.internal [10.0.0.2])", "LMTPA"),
+            hop("slotai03m05", "ams-compute-02.internal (ams-compute-02.internal [10.0.0.2])", "LMTPA"),
+            "X-Spam-known-sender: no",
+            hop("ams-compute-02.internal", "phl-mx-04 ([10.0.0.3])", "LMTP"),
+            hop("mailmx.phl.internal", "mx1.messagingengine.com (localhost [127.0.0.1])", "ESMTP"),
+            hop("mx1.messagingengine.com", "mailmx.phl.internal (localhost [127.0.0.1])", "ESMTP"),
             verdict("mx1.messagingengine.com"),
-            hop("mx1.messagingengine.com"),
+            hop("mx1.messagingengine.com (Postfix)"),
         ),
     ),
     World(
@@ -145,7 +149,11 @@ WORLDS = (
         preset("proton").trust,
         "mailin037.protonmail.ch",
         "mailin037.protonmail.ch",
-        (verdict("mailin037.protonmail.ch"), hop("mailin037.protonmail.ch (Postfix)")),
+        (hop("mailin037.protonmail.ch (Postfix)"),),
+        (
+            "Authentication-Results: mail.protonmail.ch; dmarc=fail (p=reject) header.from=bank.example",
+            "Authentication-Results: mail.protonmail.ch; spf=fail smtp.mailfrom=bad.example",
+        ),
     ),
     World(
         "microsoft365",
