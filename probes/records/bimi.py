@@ -7,6 +7,7 @@ from probes.dns import Resolver
 from probes.errors import DataError, HttpUnavailable
 from probes.http import Fetched, Fetcher, Limits
 from probes.outcome import Severity
+from probes.records.dmarc import stricter
 from probes.records.finding import Finding, could_not_look, texts
 from probes.records.sts import NOT_SEEN
 from probes.records.text import parse_bimi
@@ -48,7 +49,8 @@ def _policy_faults(domain: str, name: str, policy: Policy | None) -> list[Findin
     if policy is None or policy.assessment in ("quarantine", "reject"):
         return []
     text = f"a logo needs DMARC with p=quarantine or reject, not {policy.assessment}"
-    fix = f'_dmarc.{domain}. TXT "v=DMARC1; p=quarantine; ..."'
+    text_now = policy.record.text if policy.record else "v=DMARC1; p=none"
+    fix = f'_dmarc.{policy.domain or domain}. TXT "{stricter(text_now)}"'
     return [Finding("bimi-policy", Severity.WARNING, name, text, _WHY, fix)]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from probes.authentication.dmarc_policy import Policy, PolicyUnknown, TreeWalkRule
 from probes.authentication.dmarc_record import DmarcRecord, parse_dmarc
 from probes.authentication.domains import is_below, registrable
@@ -61,15 +63,37 @@ def _judge(policy: Policy, record: DmarcRecord) -> list[Finding]:
         )
     if policy.assessment == "none" and reading.usable:
         why = "nobody is asked to refuse forgeries; enough for the bulk rules"
-        better = f'{name}. TXT "v=DMARC1; p=quarantine; ..." once the reports are clean'
+        better = f'{name}. TXT "{stricter(record.text)}" once the reports are clean'
         findings.append(Finding("dmarc-none", Severity.INFO, name, "p=none only watches", why, better))
     if record.testing:
         findings.append(Finding("dmarc-testing", Severity.INFO, name, "t=y: the policy is not to be applied"))
     if not record.reports_to:
-        fix = f"add rua=mailto:dmarc@{policy.domain}"
+        fix = f'{name}. TXT "{_with(record.text, {"rua": f"mailto:dmarc@{policy.domain}"})}"'
         text = "no rua=: nobody gets reports"
         findings.append(Finding("dmarc-no-reports", Severity.INFO, name, text, fix=fix))
     return findings
+
+
+def stricter(text: str) -> str:
+    """The record with quarantine where it says none."""
+    wanted = {"p": "quarantine"}
+    if any(
+        _tag(part) == "sp" and part.rpartition("=")[2].strip().lower() == "none" for part in text.split(";")
+    ):
+        wanted["sp"] = "quarantine"
+    return _with(text, wanted)
+
+
+def _with(text: str, wanted: Mapping[str, str]) -> str:
+    """A record with these tags in place of its own, or behind them."""
+    parts = [part.strip() for part in text.split(";") if part.strip()]
+    left = dict(wanted)
+    told = [f"{tag}={left.pop(tag)}" if (tag := _tag(part)) in left else part for part in parts]
+    return "; ".join([*told, *(f"{tag}={value}" for tag, value in left.items())])
+
+
+def _tag(part: str) -> str:
+    return part.partition("=")[0].strip().lower()
 
 
 async def _authorised(policy: Policy, record: DmarcRecord, resolver: Resolver) -> list[Finding]:

@@ -34,7 +34,9 @@ async def check_senders(
     """Every fault of every sending address. spf: whether the domain has an SPF record to evaluate."""
     findings: list[Finding] = []
     for sender in senders:
-        findings += await _check_name(sender.address, resolver)
+        named = sender.helo.strip("[]").rstrip(".").lower()
+        host = named if "." in named and named[-1].isalpha() else f"mail.{domain}"
+        findings += await _check_name(sender.address, host, resolver)
         if sender.helo and not sender.helo.startswith("["):
             findings += await _check_helo(sender, resolver)
         if spf and sender.return_path in ("", domain):
@@ -80,16 +82,17 @@ async def _check_helo(sender: SendingHost, resolver: Resolver) -> list[Finding]:
     ]
 
 
-async def _check_name(text: str, resolver: Resolver) -> list[Finding]:
+async def _check_name(text: str, host: str, resolver: Resolver) -> list[Finding]:
+    """host: the name it should have, where it has none."""
     address = ip_address(text)
     reverse = address.reverse_pointer
     answer = await resolver.query(reverse, "PTR")
     if not answer.status.conclusive:
         return [could_not_look("ptr-unknown", answer)]
-    fix = f"{reverse}. PTR mail.example.com. (ask the address's owner), and the same address at that name"
-    if not answer.records:
-        return [Finding("ptr-missing", Severity.ERROR, reverse, f"{text} has no name", _PTR_WHY, fix)]
     rdtype = "A" if address.version == 4 else "AAAA"
+    if not answer.records:
+        fix = f"{reverse}. PTR {host}. (ask the address's owner), and {host}. {rdtype} {text}"
+        return [Finding("ptr-missing", Severity.ERROR, reverse, f"{text} has no name", _PTR_WHY, fix)]
     silent = None
     for name in answer.records[:10]:
         forward = await resolver.query(name.rstrip("."), rdtype)

@@ -58,6 +58,7 @@ class SpfSurvey:
     lookups: int = 0
     voids: int = 0
     seen: int = 0
+    records: dict[str, str] = field(default_factory=dict)  # of every domain that was read
 
     @property
     def usable(self) -> bool:
@@ -100,14 +101,14 @@ async def _walk(
     if domain in above or len(above) > MAX_DEPTH or survey.seen > MAX_TREE:
         term.note = "a loop" if domain in above else "not followed any further"
         if domain in above:
-            path, fix = " > ".join((*above, domain)), f"take include:{domain} out of {above[-1]}"
+            path, fix = " > ".join((*above, domain)), _without(domain, above[-1], survey)
             survey.add("spf-loop", Severity.ERROR, domain, f"{path} includes itself", fix=fix)
         return
     root = term is survey.root
-    record = await _record(domain, resolver, survey, root, term)
+    record = await _record(domain, resolver, survey, above, term)
     if record is None:
         return
-    term.record = record.text
+    term.record = survey.records[domain] = record.text
     _judge_end(domain, record, survey, root)
     for mechanism in record.mechanisms:
         if mechanism.name == "all":
@@ -123,7 +124,7 @@ async def _walk(
 
 
 async def _record(
-    domain: str, resolver: Resolver, survey: SpfSurvey, root: bool, term: SpfTerm
+    domain: str, resolver: Resolver, survey: SpfSurvey, above: tuple[str, ...], term: SpfTerm
 ) -> SpfRecord | None:
     answer = await resolver.query(domain, "TXT")
     if not answer.status.conclusive:
@@ -133,7 +134,7 @@ async def _record(
     records = sorted(text for text in answer.records if is_spf(text))
     if not records:
         term.note = "no SPF record"
-        _missing(domain, answer, survey, root)
+        _missing(domain, answer, survey, above)
         return None
     if len(records) > 1:
         fix = f'one record only: {domain}. TXT "{_merged(records)}"'
@@ -147,14 +148,23 @@ async def _record(
         return None
 
 
-def _missing(domain: str, answer: DnsAnswer, survey: SpfSurvey, root: bool) -> None:
-    if root:
+def _missing(domain: str, answer: DnsAnswer, survey: SpfSurvey, above: tuple[str, ...]) -> None:
+    if not above:
         why = "Gmail, Yahoo and Microsoft want SPF of every sender"
         fix = f'{domain}. TXT "v=spf1 mx -all", with what else sends for the domain'
         survey.add("spf-missing", Severity.ERROR, domain, "no SPF record", why, fix)
     else:
         what = f"is included, but has no SPF record ({answer.status.value})"
-        survey.add("spf-include", Severity.ERROR, domain, what, fix=f"take include:{domain} out")
+        survey.add("spf-include", Severity.ERROR, domain, what, fix=_without(domain, above[-1], survey))
+
+
+def _without(domain: str, parent: str, survey: SpfSurvey) -> str:
+    """The parent's record without the terms that lead to a domain."""
+    dropped = (f"include:{domain}", f"redirect={domain}")
+    terms = survey.records[parent].split()
+    kept = [term for term in terms if term.lower().lstrip("+-~?").rstrip(".") not in dropped]
+    gone = [term for term in terms if term not in kept] or [f"include:{domain}"]
+    return f'take {" ".join(gone)} out: {parent}. TXT "{" ".join(kept)}"'
 
 
 def _merged(records: list[str]) -> str:

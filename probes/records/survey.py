@@ -128,7 +128,11 @@ def _summary(findings: Sequence[Finding]) -> str:
     faults = sum(outcome_of([f]) is Outcome.FAIL for f in findings)
     unseen, notes = sum(f.unknown for f in findings), sum(f.is_note for f in findings)
     text = f"{faults} fault{'s' * (faults != 1)}" if faults else "no fault"
-    return text + (f", {unseen} not seen" if unseen else "") + (f", {notes} notes" if notes else "")
+    return (
+        text
+        + (f", {unseen} not seen" if unseen else "")
+        + (f", {notes} note{'s' * (notes != 1)}" if notes else "")
+    )
 
 
 def _looked(what: Survey) -> set[str]:

@@ -110,7 +110,11 @@ FAULTS = [
     case("spf-ptr", "name the addresses", (DOMAIN, "TXT", "v=spf1 ptr -all")),
     case("spf-lookups", "include:i0.test (1)", (DOMAIN, "TXT", MANY), *INCLUDES),
     case("spf-voids", "take out the terms", (DOMAIN, "TXT", "v=spf1 a:n1.test a:n2.test a:n3.test -all")),
-    case("spf-include", "take include:gone.test out", (DOMAIN, "TXT", "v=spf1 include:gone.test -all")),
+    case(
+        "spf-include",
+        f'take include:gone.test out: {DOMAIN}. TXT "v=spf1 -all"',
+        (DOMAIN, "TXT", "v=spf1 include:gone.test -all"),
+    ),
     case(
         "spf-loop",
         "take include",
@@ -147,11 +151,11 @@ FAULTS = [
     ),
     case(
         "bimi-policy",
-        "p=quarantine",
+        f'_dmarc.{DOMAIN}. TXT "v=DMARC1; p=quarantine"',
         (f"default._bimi.{DOMAIN}", "TXT", "v=BIMI1; l="),
         (f"_dmarc.{DOMAIN}", "TXT", "v=DMARC1; p=none"),
     ),
-    case("ptr-missing", "PTR mail.example.com.", ("{reverse}", "PTR")),
+    case("ptr-missing", f"PTR out.{DOMAIN}. ", ("{reverse}", "PTR")),
     case("ptr-unconfirmed", "ns.test. A 127.", ("{reverse}", "PTR", "ns.test.")),
     case("helo-unconfirmed", f"out.{DOMAIN}. A 127.", (f"out.{DOMAIN}", "A", "192.0.2.9")),
     case("dane-unsigned", "sign the zone", ("_25._tcp.smtp.sender.test", "TLSA", "3 1 1 " + "ab" * 32)),

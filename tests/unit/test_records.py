@@ -72,8 +72,12 @@ VOIDS = "v=spf1 a:n1.example a:n2.example a:n3.example -all"
         ({("a.example", "TXT"): ["v=spf1 ptr -all"]}, "spf-ptr", "5.5"),
         ({("a.example", "TXT"): [MANY], **INCLUDES}, "spf-lookups", "11 DNS look-ups"),
         ({("a.example", "TXT"): [VOIDS]}, "spf-voids", "3 names"),
-        ({("_spf.b.example", "TXT"): None}, "spf-include", "take include:_spf.b.example out"),
-        ({("_spf.b.example", "TXT"): ["v=spf1 include:a.example -all"]}, "spf-loop", "includes itself"),
+        ({("_spf.b.example", "TXT"): None}, "spf-include", 'out: a.example. TXT "v=spf1 mx -all"'),
+        (
+            {("_spf.b.example", "TXT"): ["v=spf1 include:a.example -all"]},
+            "spf-loop",
+            '_spf.b.example. TXT "v=spf1 -all"',
+        ),
         ({("s1._domainkey.a.example", "TXT"): None}, "dkim-missing", "s1._domainkey.a.example. TXT"),
         ({("s1._domainkey.a.example", "TXT"): ["v=DKIM1; p="]}, "dkim-revoked", "revoked"),
         ({("s1._domainkey.a.example", "TXT"): ["v=DKIM1; p=xx"]}, "dkim-syntax", "s1._domainkey"),
@@ -96,6 +100,16 @@ async def test_each_fault_has_its_finding_and_fix(change: Zone, kind: str, text:
     assert outcome is Outcome.FAIL
     assert kind in kinds
     assert text in told
+
+
+async def test_notes_say_the_whole_record_too() -> None:
+    resolver = StaticResolver({**CLEAN, ("_dmarc.a.example", "TXT"): ["v=DMARC1; p=none; sp=none; aspf=s"]})  # type: ignore[dict-item]
+    found = await survey(Survey("a.example"), SurveyMeans(resolver, Fetcher(resolver), FakeClock()))
+    fixes = {row["code"]: row["fix"] for row in found.data["notes"]}  # type: ignore[attr-defined]
+    better = "v=DMARC1; p=quarantine; sp=quarantine; aspf=s"
+    assert fixes["dmarc-none"] == f'_dmarc.a.example. TXT "{better}" once the reports are clean'
+    told = "v=DMARC1; p=none; sp=none; aspf=s; rua=mailto:dmarc@a.example"
+    assert fixes["dmarc-no-reports"] == f'_dmarc.a.example. TXT "{told}"'
 
 
 @pytest.mark.parametrize(
