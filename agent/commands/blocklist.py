@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
             return asyncio.run(_show_zones(job, args.json))
         return asyncio.run(_look_up(job, args.json))
     except ConfigError as error:
-        print(f"mailcanary blocklist: {error}", file=sys.stderr)
+        print(f"mailcanary blocklist: {error.detail}", file=sys.stderr)
         return EXIT_USAGE
     except Unavailable as error:
         print(f"mailcanary blocklist: {error}", file=sys.stderr)
