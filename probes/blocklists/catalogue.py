@@ -52,7 +52,7 @@ Pattern = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """One row of a zone's return-code table: an address pattern, or a bit of the last octet."""
+    """One row of a zone's return-code table: an address pattern, or a bit of the last octet within one."""
 
     pattern: Pattern
     says: Meaning
@@ -63,8 +63,8 @@ class Code:
 
     def matches(self, octets: Octets) -> bool:
         """True where the row speaks of this address."""
-        if self.bit:
-            return bool(octets[3] & self.bit)
+        if self.bit and not octets[3] & self.bit:
+            return False
         return all(low <= octet <= high for octet, (low, high) in zip(octets, self.pattern, strict=True))
 
 
@@ -114,6 +114,7 @@ class Zone:
 
 
 _ANY = "127.*.*.*"
+_MASK = "127.0.0.*"  # where a bit mask stands that says nothing else (RFC 5782 section 2.3)
 _SETTINGS = (
     *("zone", "origin", "title", "kinds", "list", "codes", "errors", "other", "span", "loopback_lists"),
     *("severity", "delist", "registration", "remedy", "terms", "status", "enabled", "registered_names"),
@@ -139,7 +140,7 @@ def parse_pattern(text: str) -> Pattern:
 def _code(row: Mapping[str, object], default: Meaning, severity: Severity) -> Code:
     bit = int(str(row.get("bit", 0)))
     return Code(
-        pattern=parse_pattern(str(row.get("code", _ANY))),
+        pattern=parse_pattern(str(row.get("code", _MASK if bit else _ANY))),
         says=Meaning(str(row.get("says", default))),
         text=str(row["text"]),
         category=str(row.get("category", "")),

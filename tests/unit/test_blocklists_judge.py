@@ -28,6 +28,7 @@ from probes.outcome import Outcome, Severity
         ("dbl.spamhaus.org", ["127.0.0.2"], None, Reason.UNKNOWN_CODE),
         ("multi.surbl.org", ["127.0.0.128"], True, Reason.LISTED),
         ("multi.surbl.org", ["127.0.0.2"], None, Reason.UNKNOWN_CODE),
+        ("multi.surbl.org", ["127.0.1.64"], None, Reason.UNKNOWN_CODE),  # no bit of the published mask
         ("multi.uribl.com", ["127.0.0.3"], None, Reason.QUERY_REFUSED),
         ("multi.uribl.com", ["127.0.0.8"], True, Reason.LISTED),
         ("black.uribl.com", ["127.0.0.4"], None, Reason.UNKNOWN_CODE),
