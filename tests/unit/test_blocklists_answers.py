@@ -117,32 +117,33 @@ def zone(reply: Reply) -> Script:
     return answer
 
 
-async def by_check(address: str) -> list[Listing]:
-    resolver = DnsResolver([address], timeout=2.0, retry=0.5, tries=2, cache=0)
+async def by_check(address: str, timeout: float = 20.0) -> list[Listing]:
+    resolver = DnsResolver([address], timeout=timeout, retry=0.5, tries=2, cache=0)
     return await check([parse_subject("192.0.2.9")], [unlisted_zone(ZONE)], resolver)
 
 
-async def by_sweep(address: str) -> list[Listing]:
+async def by_sweep(address: str, timeout: float = 20.0) -> list[Listing]:
     found: list[Listing] = []
     work = Sweep(
         [parse_subject("192.0.2.9")], [unlisted_zone(ZONE)], address, on_listing=found.append,
-        timeout=2.0, segment=2.0, retries=0, retry_after=0.0,
+        timeout=timeout, segment=20.0, retries=0, retry_after=0.0,
     )  # fmt: skip
     work.follow([("192.0.2.9", ZONE)])
     await work.run()
     return found
 
 
-async def verdict(reply: Reply, look: Callable[[str], object]) -> bool | None:
+async def verdict(reply: Reply, timeout: float, look: Callable[..., object]) -> bool | None:
     """None also where nothing definite is told."""
     async with DnsServer(zone(reply)) as server:
-        found = await look(server.address)  # type: ignore[misc]
+        found = await look(server.address, timeout)  # type: ignore[misc]
     return found[0].listed if found else None
 
 
 @pytest.mark.parametrize("look", [by_check, by_sweep])
-async def test_an_answer_says_no_more_than_it_says(look: Callable[[str], object]) -> None:
-    found = await asyncio.gather(*(verdict(reply, look) for reply, _ in ANSWERS.values()))
+async def test_an_answer_says_no_more_than_it_says(look: Callable[..., object]) -> None:
+    patience = {None: 1.5, True: 20.0, False: 20.0}  # seconds: a busy machine answers late
+    found = await asyncio.gather(*(verdict(x, patience[want], look) for x, want in ANSWERS.values()))
     assert dict(zip(ANSWERS, found, strict=True)) == {name: want for name, (_, want) in ANSWERS.items()}
 
 
@@ -162,6 +163,6 @@ async def test_a_domain_above_a_listed_one_exists_and_is_not_listed() -> None:
         return Reply() if name == f"shop.test.{ZONE}" else NXDOMAIN
 
     async with DnsServer(answer) as server:
-        resolver = DnsResolver([server.address], timeout=1.0, cache=0)
+        resolver = DnsResolver([server.address], timeout=20.0, cache=0)
         found = await check([parse_subject("shop.test")], [unlisted_zone(ZONE)], resolver)
     assert [x.listed for x in found] == [False]
