@@ -218,7 +218,7 @@ OVERVIEW = Dashboard(
             width=12,
         ),
     ),
-    annotations=("incidents", "reloads", "versions", "listings", "drift", "alerts"),
+    annotations=("changes", "incidents", "reloads", "versions", "listings", "drift", "alerts"),
 )
 
 ROUTES = Dashboard(
@@ -356,7 +356,7 @@ ROUTES = Dashboard(
             decimals=0,
         ),
     ),
-    annotations=("incidents", "reloads", "versions", "listings", "drift", "alerts"),
+    annotations=("changes", "incidents", "reloads", "versions", "listings", "drift", "alerts"),
 )
 
 REPUTATION = Dashboard(
@@ -493,7 +493,7 @@ REPUTATION = Dashboard(
         ),
     ),
     "now-7d",
-    annotations=("listings", "drift", "reloads"),
+    annotations=("changes", "listings", "drift", "reloads"),
 )
 
 CHANGE = Dashboard(
@@ -619,7 +619,7 @@ CHANGE = Dashboard(
         ),
     ),
     "now-6h",
-    annotations=("reloads", "versions", "listings", "drift", "incidents", "alerts"),
+    annotations=("changes", "reloads", "versions", "listings", "drift", "incidents", "alerts"),
 )
 
 AGENT = Dashboard(

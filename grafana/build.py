@@ -70,6 +70,12 @@ VARIABLES = {
     "zone": ('mailcanary_blocklist_zone_healthy{job=~"$job",instance=~"$instance"}', "Zone"),
 }
 ANNOTATIONS = {
+    "changes": (
+        "Announced changes",
+        GREEN,
+        f"sum(mailcanary_changes_open{{{SCOPE}}}) != sum(mailcanary_changes_open{{{SCOPE}}} offset 1m)",
+        "a change was started or finished",
+    ),
     "incidents": (
         "Incidents of the agent",
         RED,
@@ -97,9 +103,7 @@ ANNOTATIONS = {
     "drift": (
         "Record changes",
         BLUE,
-        f"increase(mailcanary_record_changes_total{{{SCOPE}}}[2m]) > 0 or "
-        f"mailcanary_record_changes_total{{{SCOPE}}} unless "
-        f"mailcanary_record_changes_total{{{SCOPE}}} offset 2m",
+        f"increase(mailcanary_record_changes_total{{{SCOPE}}}[2m]) > 0",
         "{{kind}} of {{domain}} changed",
     ),
     "alerts": (

@@ -184,6 +184,13 @@ ROUTES = Spec("routes", "gauge", (), "Routes of the config in force.", "mailcana
 PAUSED = Spec(
     "paused", "gauge", (), "1 while all sending is paused (mailcanary pause).", "mailcanary_paused == 1"
 )
+CHANGES_OPEN = Spec(
+    "changes_open",
+    "gauge",
+    (),
+    "Announced changes between `mailcanary change start` and `finish`.",
+    "mailcanary_changes_open > 0",
+)
 ALERTS_FIRING = Spec(
     "alerts_firing",
     "gauge",

@@ -15,7 +15,7 @@ from agent.metrics.routes import STALE_ROUNDS, Routes, Verdict
 from agent.metrics.specs import Spec
 from agent.records_plan import domains_of
 from agent.reports.agents import STATES, read_agents
-from agent.store import outbox, records, rows, verdicts
+from agent.store import outbox, records, rounds, rows, verdicts
 from agent.store.tables import alerts, listings, zones
 from probes.outcome import Outcome, Severity
 
@@ -35,6 +35,7 @@ def collect(conn: Connection, config: Config, now: float) -> Iterable[Metric]:
     yield from _parties(conn, config)
     yield from _blocklists(conn, config)
     yield from _records(conn, config)
+    yield gauge(specs.CHANGES_OPEN, [((), float(rounds.count_open(conn)))])
     yield gauge(specs.ALERTS_FIRING, _firing(conn))
     waiting = outbox.backlog(conn)
     receivers = sorted({*config.alerts.receivers, *waiting})

@@ -132,6 +132,12 @@ def list_changes(conn: Connection, limit: int = 100) -> list[ChangeRow]:
     return [ChangeRow(**row) for row in conn.execute(query).mappings()]
 
 
+def count_open(conn: Connection) -> int:
+    """Changes that are announced and not finished."""
+    query = sa.select(sa.func.count()).select_from(changes).where(changes.c.state == "open")
+    return int(conn.execute(query).scalar_one())
+
+
 def get_change(conn: Connection, change_id: str) -> ChangeRow | None:
     """One change by id."""
     row = conn.execute(sa.select(changes).where(changes.c.id == change_id)).mappings().first()

@@ -9,9 +9,11 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 from xml.etree import ElementTree as Xml
 
 import pytest
+import yaml
 
 from tests.guarantees.agents import stored
 from tests.lab.agents import write_config
@@ -30,6 +32,14 @@ def wait_for_canaries(folder: Path, number: int) -> None:
         if sum(canary.round != "" for canary in stored(folder)) >= number:
             return
     raise AssertionError("the round did not begin")
+
+
+def open_changes(config: Path) -> float:
+    """What the metrics say, from which dashboards draw their annotation."""
+    listen = yaml.safe_load(config.read_text())["agent"]["listen"]
+    with urlopen(f"http://{listen}/metrics", timeout=10) as page:
+        lines = page.read().decode().splitlines()
+    return float(next(line for line in lines if line.startswith("mailcanary_changes_open ")).split()[1])
 
 
 def stored_once(lab: Lab, report: dict[str, Any]) -> None:
@@ -51,6 +61,7 @@ def test_a_change_that_breaks_dkim(lab: Lab, tmp_path: Path) -> None:
         assert started.returncode == 0, started.stderr
         assert "recorded and not alerted" in started.stderr
         assert "announced change" in run(config, "alerts", "silences").stdout
+        assert open_changes(config) == 1.0
         lab.dkim.break_("sender.test")
         finished = run(config, "change", "finish", "--json")
         assert finished.returncode == 1, finished.stderr
@@ -66,6 +77,7 @@ def test_a_change_that_breaks_dkim(lab: Lab, tmp_path: Path) -> None:
         assert "dkim pass" in shown.stdout
         assert run(config, "change", "finish").returncode == 2  # none is open
         assert run(config, "alerts", "silences").stdout.count("announced") == 0
+        assert open_changes(config) == 0.0
 
 
 def test_a_change_of_nothing_alone_and_watched(lab: Lab, tmp_path: Path) -> None:
