@@ -41,7 +41,7 @@ def store_in(folder: Path) -> str:
     if not ON_POSTGRESQL:
         return f"sqlite:///{folder}/{FILE}"
     server, name = _server(), "of_" + hashlib.sha256(str(folder).encode()).hexdigest()[:20]
-    if not server.sql(f"SELECT FROM pg_database WHERE datname = '{name}'"):
+    if not server.sql(f"SELECT 1 FROM pg_database WHERE datname = '{name}'"):
         server.create(name, _fill)
     return server.url(name)
 

@@ -47,7 +47,7 @@ class Truth:
     changes: Mapping[str, int]
     readable: Shown
     usable: Shown
-    size: float
+    size: float | None
 
     def newest(self) -> dict[str, Canary]:
         """By route, the canary that speaks for it."""
@@ -57,6 +57,14 @@ class Truth:
     def healthy(self) -> Shown:
         """By zone, as the newest sweep found it."""
         return {row["zone"]: float(row["healthy"]) for row in self.zones}
+
+
+def _size(conn: Connection) -> float | None:
+    """Bytes of SQLite's file; None where the store is PostgreSQL, whose size is not the agent's to tell."""
+    if conn.dialect.name != "sqlite":
+        return None
+    pages, each = (conn.exec_driver_sql(f"PRAGMA {n}").scalar_one() for n in ("page_count", "page_size"))
+    return float(pages * each)
 
 
 def read(conn: Connection, config: Config, earlier: Iterable[Row] = ()) -> Truth:
@@ -70,7 +78,6 @@ def read(conn: Connection, config: Config, earlier: Iterable[Row] = ()) -> Truth
 
     boxes = rows.mailbox_rows(conn)
     reports = [(state.domain, state.report) for state in records.states(conn)]
-    pragma = [conn.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in ("page_count", "page_size")]
     return Truth(
         config,
         [c for r in config.routes_resolved for c in canaries.of_route(conn, r.sender, r.seed, 1000)],
@@ -86,7 +93,7 @@ def read(conn: Connection, config: Config, earlier: Iterable[Row] = ()) -> Truth
         Counter(f"{row['domain']} {kind_of(row['name'], row['rdtype'])}" for row in every(record_events)),
         {name: float(boxes[name]["readable"]) for name in config.seeds if name in boxes},
         {name: float(row["usable"]) for name, row in rows.sender_rows(conn).items()},
-        float(pragma[0] * pragma[1]),
+        _size(conn),
     )
 
 
@@ -281,7 +288,7 @@ STATES: Mapping[Key, Work] = {
     (AGENT, "Mailboxes", 0): lambda t: t.readable,
     (AGENT, "Senders", 0): lambda t: t.usable,
     (AGENT, "Notifications", 2): _waiting,
-    (AGENT, "Store", 0): lambda t: {"": t.size},
+    (AGENT, "Store", 0): lambda t: {} if t.size is None else {"": t.size},
 }
 """What is as it is: shown in full, a 0 too. A legend of "" is the agent's instance."""
 
