@@ -8,9 +8,11 @@ secrets and their own address. One that cannot do so says so, and gives its work
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
 
 import structlog
 
@@ -34,13 +36,18 @@ from agent.runner.services import Services
 from agent.runner.watching import NAME as SWEEP
 from agent.store import rows, versions
 from agent.store.database import Tx
+from agent.store.rows import ScheduleRow
 from agent.store.versions import Version
 from alerts.delivery import Notifier
 from alerts.settings import AlertSettings
 from probes.dns import Resolver
 from probes.errors import ConfigError, MailcanaryError, StoreError
 
+T = TypeVar("T")
 log = structlog.get_logger("config")
+
+PIECE = 5_000
+"""Schedules that are written in one transaction."""
 
 AGAIN = 30.0
 """Seconds until an agent that could not take the active config tries again: a secret may have come."""
@@ -249,6 +256,12 @@ class Configuring:
         now, routes, config = services.clock.wall(), services.metrics.routes, services.config
         await services.database.read(lambda conn: states.load(conn, config, routes, now))
 
+    async def _in_pieces(self, items: Sequence[T], work: Callable[[Tx, Sequence[T]], None]) -> None:
+        """A million schedules are no one transaction: heartbeats go through the same writer."""
+        for start in range(0, len(items), PIECE):
+            some = items[start : start + PIECE]
+            await self.services.database.write(partial(_with, work, some))
+
     async def _sync_schedules(self, config: Config) -> None:
         if not self.scheduled:
             return
@@ -258,19 +271,35 @@ class Configuring:
             wanted[SWEEP] = blocklists.every
         wanted |= records.schedules(config)
         now = self.services.clock.wall()
-        alone = self.services.fleet.alone
-        await self.services.database.write(lambda tx: _sync(tx, wanted, now, alone))
+        known = await self.services.database.read(rows.schedule_rows)
+        gone = list(known.keys() - wanted.keys())
+        new = [
+            (name, schedule.first_due(name, every, now))
+            for name, every in wanted.items()
+            if name not in known
+        ]
+        moved = list(_moved(known, wanted, now, self.services.fleet.alone))
+        await self._in_pieces(gone, lambda tx, some: rows.drop_schedules(tx.conn, some))
+        await self._in_pieces(new, lambda tx, some: rows.put_schedules(tx.conn, dict(some)))
+        await self._in_pieces(moved, _move)
         await self.parts.recording.forget(config)
 
 
-def _sync(tx: Tx, wanted: dict[str, float], now: float, alone: bool) -> None:
-    known = rows.schedule_rows(tx.conn)
-    rows.drop_schedules(tx.conn, known.keys() - wanted.keys())
-    for name, every in wanted.items():
-        row = known.get(name)
-        if row is None:
-            rows.put_schedule(tx.conn, name, schedule.first_due(name, every, now))
-            continue
-        due = schedule.caught_up(name, row.due_at, now, every)
-        if due != row.due_at and (alone or row.due_at > now):  # what is due, others may be doing
-            rows.move_schedule(tx.conn, row, due, None)
+def _moved(
+    known: Mapping[str, ScheduleRow], wanted: Mapping[str, float], now: float, alone: bool
+) -> Iterator[tuple[ScheduleRow, float]]:
+    """Schedules that are to be caught up with, or come sooner now: the row and its new due time."""
+    for name, row in known.items():
+        if name in wanted:
+            due = schedule.caught_up(name, row.due_at, now, wanted[name])
+            if due != row.due_at and (alone or row.due_at > now):  # what is due, others may be doing
+                yield row, due
+
+
+def _with(work: Callable[[Tx, Sequence[T]], None], some: Sequence[T], tx: Tx) -> None:
+    work(tx, some)
+
+
+def _move(tx: Tx, some: Sequence[tuple[ScheduleRow, float]]) -> None:
+    for row, due in some:
+        rows.move_schedule(tx.conn, row, due, None)

@@ -88,8 +88,7 @@ class Mailboxes:
 
     async def _begin(self, name: str) -> None:
         mailbox = _mailboxes(self.services.config)[name]
-        before = await self.services.database.read(rows.mailbox_rows)
-        known = (before.get(name) or {}).get("state") or {}
+        known = await self.services.database.read(lambda conn: rows.mailbox_state(conn, name))
         self._start(name, mailbox, *self._access[name], known_junk=known.get("junk", ()))
 
     async def give(self, key: str) -> None:

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from agent.store.database import Hint, Tx, insert_new, upsert
@@ -114,22 +115,38 @@ def next_schedule(conn: Connection, after: float, mine: Callable[[str, float], b
     return last
 
 
-def put_schedule(conn: Connection, name: str, due_at: float) -> None:
-    """Adds a schedule, or moves it."""
-    upsert(conn, schedules, ["name"], {"name": name, "due_at": due_at, "count": 0})
+_put = {
+    name: Prepared(
+        make(schedules).on_conflict_do_nothing(index_elements=["name"]), ("name", "due_at", "count")
+    )
+    for name, make in (("sqlite", sqlite.insert), ("postgresql", postgresql.insert))
+}
+
+
+def put_schedules(conn: Connection, due: Mapping[str, float]) -> None:
+    """Adds schedules: when each is due. One that is there already, as another agent added it, stays."""
+    if due:
+        _put[conn.dialect.name].run(conn, [(name, at, 0) for name, at in due.items()])
+
+
+_as_seen = sa.update(schedules).where(
+    schedules.c.name == sa.bindparam("n"),
+    schedules.c.count == sa.bindparam("c"),
+    schedules.c.due_at == sa.bindparam("d"),
+)
+_postpone = Prepared(_as_seen.values(due_at=sa.bindparam("to")), ("to", "n", "c", "d"))
+_ran = Prepared(
+    _as_seen.values(due_at=sa.bindparam("to"), last_at=sa.bindparam("at"), count=sa.bindparam("times")),
+    ("to", "at", "times", "n", "c", "d"),
+)
 
 
 def move_schedule(conn: Connection, row: ScheduleRow, due_at: float, ran_at: float | None) -> bool:
     """Moves a schedule on by compare-and-swap. False where somebody else has run it."""
-    changes: dict[str, Any] = {"due_at": due_at}
-    if ran_at is not None:
-        changes |= {"last_at": ran_at, "count": row.count + 1}
-    done = conn.execute(
-        sa.update(schedules)
-        .where(schedules.c.name == row.name, schedules.c.count == row.count, schedules.c.due_at == row.due_at)
-        .values(**changes)
-    )
-    return done.rowcount == 1
+    seen = (row.name, row.count, row.due_at)
+    if ran_at is None:
+        return _postpone.run(conn, [(due_at, *seen)]) == 1
+    return _ran.run(conn, [(due_at, ran_at, row.count + 1, *seen)]) == 1
 
 
 def drop_schedules(conn: Connection, names: Iterable[str]) -> None:
@@ -188,6 +205,12 @@ def set_mailbox(conn: Connection, seed: str, **changes: object) -> None:
         return
     blank = {"readable": False, "reason": "starting", "detail": "", "since": 0.0}
     conn.execute(sa.insert(mailboxes).values(seed=seed, **{**blank, **changes}))
+
+
+def mailbox_state(conn: Connection, seed: str) -> Mapping[str, Any]:
+    """What is remembered of a seed's mailbox; empty where it was never read."""
+    row = conn.execute(sa.select(mailboxes.c.state).where(mailboxes.c.seed == seed)).first()
+    return (row[0] or {}) if row else {}
 
 
 def mailbox_rows(conn: Connection) -> dict[str, Mapping[str, Any]]:

@@ -25,7 +25,7 @@ from tests.fleet.world import Load, load_world, many_files
 SENDERS, SEEDS = 20, 50
 AGENTS = (1, 2, 4)
 WAITING = 10_000
-WARM, BUSY, IDLE, CALM = 4.0, 8.0, 12.0, 10.0
+WARM, BUSY, IDLE, CALM = 3.0, 6.0, 8.0, 8.0
 """Seconds to begin, to measure at full load, with everything waiting, and at a calm pace."""
 FULL, STEADY, NEVER = "3s", "80s", "10d"
 """A route's interval: more than there is CPU for, a dozen canaries a second, none."""

@@ -123,7 +123,7 @@ async def test_a_token_belongs_to_one_canary(store: Database) -> None:
 
 
 async def test_a_schedule_runs_once(store: Database) -> None:
-    await store.write(lambda tx: rows.put_schedule(tx.conn, "canary:a/b", NOW))
+    await store.write(lambda tx: rows.put_schedules(tx.conn, {"canary:a/b": NOW}))
     row = await store.read(lambda conn: rows.schedule_row(conn, "canary:a/b"))
     assert row is not None
     claims = [await store.write(lambda tx: rows.move_schedule(tx.conn, row, NOW + 60, NOW)) for _ in range(2)]
@@ -133,7 +133,7 @@ async def test_a_schedule_runs_once(store: Database) -> None:
 async def test_a_jump_of_the_clock_moves_what_lies_ahead(store: Database) -> None:
     def fill(tx: Tx) -> None:
         keep(tx, canary(retry_at=NOW + 5))
-        rows.put_schedule(tx.conn, "canary:a/b", NOW + 9)
+        rows.put_schedules(tx.conn, {"canary:a/b": NOW + 9})
         rows.set_pace(tx.conn, "provider/x", NOW + 1)
 
     await store.write(fill)

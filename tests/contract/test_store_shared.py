@@ -100,9 +100,7 @@ def test_a_canary_is_moved_by_one_after_the_other(agents: list[Database]) -> Non
 
 
 def test_a_schedule_is_claimed_by_one(agents: list[Database]) -> None:
-    agents[0].write_now(
-        lambda tx: [rows.put_schedule(tx.conn, f"canary:{n}", NOW) for n in range(25)] and None
-    )
+    agents[0].write_now(lambda tx: rows.put_schedules(tx.conn, {f"canary:{n}": NOW for n in range(25)}))
 
     def claim(tx: Tx, name: str) -> bool:
         row = rows.schedule_row(tx.conn, name)

@@ -112,8 +112,7 @@ def rested(store: Database, routes: Sequence[Route]) -> None:
     far = time.time() + 100 * HOUR
 
     def put(tx: Tx) -> None:
-        for route in routes:
-            rows.put_schedule(tx.conn, schedule_name(route), far)
+        rows.put_schedules(tx.conn, {schedule_name(route): far for route in routes})
 
     store.write_now(put)
 

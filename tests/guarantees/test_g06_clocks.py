@@ -165,7 +165,7 @@ async def test_a_jump_while_no_agent_ran_is_found_at_the_next_start(tmp_path: Pa
         path, clock, name = sink_config(world, tmp_path, routes=ROUTES), BentClock(), "canary:s0/box0"
         async with app_on(path, clock=clock, seeds=["box0"]) as app:
             database = app.services.database
-            await database.write(lambda tx: rows.put_schedule(tx.conn, name, clock.wall() + 60.0))
+            await database.write(lambda tx: rows.put_schedules(tx.conn, {name: clock.wall() + 60.0}))
             await app.upkeep._beat_clocks()
             before = _ahead(app, clock)
         clock.off -= HOUR
