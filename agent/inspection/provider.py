@@ -32,11 +32,11 @@ def guess(header: Header, authserv_ids: list[str], received_by: str | None) -> G
     hops = _hops(header)
     ids = tuple(one.lower().rstrip(".") for one in authserv_ids)
     named = _named_border(hops, received_by)
-    if named is not None:
-        rule = TrustRule(ids, (named,), 1, internal=("*",), below_names=("authentication-results",))
-        return Guess(_preset_name(header, hops), rule)
-    ip = normal_ip(received_by) if received_by else None
     name = _preset_name(header, hops)
+    if named is not None and (ids or name is None):
+        rule = TrustRule(ids, (named,), 1, internal=("*",), below_names=("authentication-results",))
+        return Guess(name, rule)
+    ip = normal_ip(received_by) if received_by and named is None else None
     if name is not None:
         rule = presets()[name].trust
         return Guess(name, replace(rule, authserv_ids=ids) if ids else rule, ip)

@@ -120,6 +120,12 @@ def test_received_by_names_the_border_among_several(
         assert facts["authentication"]["dmarc"]["result"] == "fail"
 
 
+def test_a_known_provider_needs_no_names(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    facts = one(capsys, tmp_path / "m", GMAIL + FALSE + END, "--received-by", "mx.google.com")
+    assert facts["authentication"]["dmarc"]["result"] == "fail"
+    assert passed(facts) == []
+
+
 MESSAGE = GMAIL + END
 WHOLE = {
     "LF": MESSAGE,
