@@ -158,6 +158,10 @@ def _network(value: str) -> str:
     return str(network.network_address) if network.num_addresses == 1 else str(network)
 
 
+def _host_pattern(value: str) -> str:
+    return _network(value) if "/" in value else value.lower()
+
+
 def _nameserver(value: str) -> str:
     found = split_host_port(value)
     if found is None or not is_ip(found[0]):
@@ -239,6 +243,7 @@ Host = Annotated[str, _text(_host)]
 Domain = Annotated[str, _text(_domain)]
 Ip = Annotated[str, _text(_ip)]
 Network = Annotated[str, _text(_network)]
+HostPattern = Annotated[str, _text(_host_pattern)]
 Nameserver = Annotated[str, _text(_nameserver)]
 Listen = Annotated[str, _text(_listen)]
 Url = Annotated[str, _text(_url)]

@@ -10,7 +10,19 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from agent.config.base import Fault, Section, both, refuse
-from agent.config.fields import Address, Duration, FilePath, From, Host, Line, Name, Port, Url, parse_from
+from agent.config.fields import (
+    Address,
+    Duration,
+    FilePath,
+    From,
+    Host,
+    HostPattern,
+    Line,
+    Name,
+    Port,
+    Url,
+    parse_from,
+)
 from agent.config.ways import Direct, Dkim, OAuth2, Relay, Security, login_faults
 from agent.secrets import Secret
 
@@ -187,10 +199,10 @@ class Imap(Section):
         default=None,
         description="Fields right below that Received which are the provider's too; 1 for most milters.",
     )
-    internal: tuple[str, ...] | None = Field(
+    internal: tuple[HostPattern, ...] | None = Field(
         default=None,
-        description="Hosts that hand the message on behind the border, `*.example.com` for any below. "
-        "Left out: the preset's, or those of the border's own domain.",
+        description="Hosts that hand the message on behind the border, `*.example.com` for any below, and "
+        "their networks. Left out: the preset's, or the border's own domain.",
     )
     poll: Duration | None = Field(default=None, description="Look at least this often, IDLE or not.")
     idle: bool | None = Field(default=None, description="Use IDLE where it is announced.")

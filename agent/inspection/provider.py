@@ -34,7 +34,7 @@ def guess(header: Header, authserv_ids: list[str], received_by: str | None) -> G
     named = _named_border(hops, received_by)
     name = _preset_name(header, hops)
     if named is not None and (ids or name is None):
-        rule = TrustRule(ids, (named,), 1, internal=("*",), below_names=("authentication-results",))
+        rule = TrustRule(ids, (named,), 1, below_names=("authentication-results",))
         return Guess(name, rule)
     ip = normal_ip(received_by) if received_by and named is None else None
     if name is not None:

@@ -235,7 +235,7 @@ def preset_of(mailbox: Mailbox) -> Preset:
     if mailbox.imap.below_border is not None:
         trust = replace(trust, below_border=mailbox.imap.below_border)
     if mailbox.imap.internal is not None:
-        trust = replace(trust, internal=tuple(name.lower() for name in mailbox.imap.internal))
+        trust = replace(trust, internal=mailbox.imap.internal)
     imap = mailbox.imap
     said: dict[str, Any] = {
         "poll_seconds": imap.poll,

@@ -9,12 +9,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from ipaddress import ip_address, ip_network
 from typing import NamedTuple
 
 from probes.headers.received import Hop, is_loopback
 from probes.headers.scan import Field
 from probes.headers.trust import TrustRule, matches
 
+_PRIVATE = [
+    ip_network(one)
+    for one in "10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16"
+    " ::1 fc00::/7 fe80::/10".split()
+]
 _ADDRESS = re.compile(r"[0-9a-f]{1,4}(?:[:.][0-9a-f]{0,4}){2,7}", re.IGNORECASE)
 
 
@@ -57,11 +63,25 @@ def _border(hops: Sequence[tuple[int, Hop]], rule: TrustRule) -> tuple[int | Non
 
 def _inside(hop: Hop, rule: TrustRule) -> bool:
     """Whether a hop above the border is the provider's own hand-over: both ends are its hosts, or it tells no
-    origin and its writer is such a host or a bare address (Gmail's "by 2002:...")."""
+    origin and its writer is such a host or a bare address (Gmail's "by 2002:...").
+
+    What stands behind `from` is what the client called itself. It counts where no stranger comes from: a
+    private address, none told, or one of the provider's networks; else the name that the address has, where
+    the writer tells it beside the other: "from HELO (name [address])".
+    """
     by = (hop.by or "").strip("[]")
     if hop.text[:3].lower() == "by ":
         return rule.inside(by) or _ADDRESS.fullmatch(by) is not None
-    return rule.inside(by) and rule.inside(hop.from_name or "")
+    if not rule.inside(by):
+        return False
+    if hop.ip is None or _is_private(hop.ip) or rule.network_holds(hop.ip):
+        return rule.inside(hop.from_name or "")
+    return hop.rdns is not None and f"({hop.rdns} [" in hop.text and rule.inside(hop.rdns)
+
+
+def _is_private(ip: str) -> bool:
+    address = ip_address(ip)
+    return any(address in network for network in _PRIVATE)
 
 
 def _last_repeat(hops: Sequence[tuple[int, Hop]], number: int, rule: TrustRule) -> int:

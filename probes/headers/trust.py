@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from ipaddress import ip_address, ip_network
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +53,10 @@ class TrustRule:
     border: the `by` host of its border Received, in the same form ("mx.google.com",
     "*.mail.protection.outlook.com");
         empty: the topmost Received is the border, LMTP hops above it aside.
-    internal: hosts of hops allowed above the border, in the same form; empty: all that share a domain with
-    `border`.
-        Both ends of such a hop must fit, a hop without `from` (Gmail's "by 2002:...") always does. Any other
-        Received ends the search, and nothing is trusted: a border that the message brought along is out of
-        reach.
+    internal: hosts of hops allowed above the border, in the same form, and the provider's own networks
+        ("2001:db8::/32"); without a name: all that share a domain with `border`. Both ends of such a hop must
+        fit (border.py). Any other Received ends the search, and nothing is trusted: a border that the message
+        brought along is out of reach.
     border_repeats: its own filter hands the message round on loopback (Fastmail's does), so that several hops
         fit `border`: the lowest in an unbroken run from loopback is the one.
     below_border: at most how many fields right below the border Received are the provider's too.
@@ -88,7 +88,12 @@ class TrustRule:
 
     def inside(self, host: str) -> bool:
         """Whether a host may stand in a hop above the border."""
-        return matches(host, self.internal) if self.internal else _same_domain(host, self.border)
+        names = tuple(one for one in self.internal if "/" not in one)
+        return matches(host, names) if names else _same_domain(host, self.border)
+
+    def network_holds(self, ip: str) -> bool:
+        """Whether an address lies in one of the provider's own networks."""
+        return any(ip_address(ip) in ip_network(one, strict=False) for one in self.internal if "/" in one)
 
 
 def _same_domain(host: str, patterns: tuple[str, ...]) -> bool:

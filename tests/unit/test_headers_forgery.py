@@ -66,7 +66,7 @@ WORLDS = (
         "",
         "AM1.mail.protection.outlook.com",
         (
-            hop("AM2.eurprd01.prod.outlook.com", "AM3.eurprd01.prod.outlook.com (2603::1)", "HTTPS"),
+            hop("AM2.eurprd01.prod.outlook.com", "AM3.eurprd01.prod.outlook.com (2603:10a6::1)", "HTTPS"),
             verdict("")[:24] + verdict("")[25:],
             hop("AM1.mail.protection.outlook.com (10.0.0.1)"),
         ),
@@ -285,6 +285,30 @@ def test_one_that_writes_below_the_border_is_not_believed_above_it(name: str) ->
     report = read_headers((forged + "\r\n").encode() + world.message([]), world.rule)
     assert_honest(report)
     assert report.authentication["dmarc"].settled == "fail"
+
+
+SPOOFED = {
+    "outlook": ("BN8PR03CA0025.outlook.office365.com (10.0.0.9)", "AM1.mail.protection.outlook.com"),
+    "fastmail": ("mailmx.phl.internal (Postfix)", "mx1.messagingengine.com"),
+    "icloud": ("p44-mailgateway-smtp-7784-glqrh", "st1p00im-ztbu1.me.com"),
+    "gmail": ("smtp-in.google.com", "mx.google.com"),
+    "gmx": ("mx-ha.web.de (mxweb012)", "mx-ha.gmx.net"),
+    "own": ("mx2.own.example (Postfix)", "mx.own.example"),
+}
+
+
+@pytest.mark.parametrize("name", SPOOFED)
+@pytest.mark.parametrize("peer", ["{} ([192.0.2.66])", "{} (bad.example [192.0.2.66])", "{} (192.0.2.66)"])
+def test_a_client_that_calls_itself_a_host_of_the_provider_is_none(name: str, peer: str) -> None:
+    """Its message came in by a hop that is the provider's, and brings a border along."""
+    by, border = SPOOFED[name]
+    rule = replace(OWN, border=(border,)) if name == "own" else preset(name).trust
+    own_id = next((one.lstrip("*.") for one in rule.authserv_ids), "")
+    forged = f"Authentication-Results: {own_id}{';' if own_id else ''} {CLAIM}"
+    lines = [hop(by, peer.format(border)), forged, hop(border), forged, "", ""]
+    report = read_headers("\r\n".join(lines).encode(), rule)
+    assert report.block.border is None
+    assert_honest(report)
 
 
 def test_a_hop_without_origin_by_a_stranger_is_no_hop_of_gmails() -> None:

@@ -120,6 +120,21 @@ def test_received_by_names_the_border_among_several(
         assert facts["authentication"]["dmarc"]["result"] == "fail"
 
 
+def test_a_named_border_that_the_message_brought_along(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    forged = f"Authentication-Results: mx.own.example; {CLAIM}\n"
+    border = (
+        f"Received: from x (y [192.0.2.9]) by mx.own.example ([198.51.100.25]) with ESMTPS id 2; {TIME}\n"
+    )
+    for helo in ("bad.example", "mx.own.example"):
+        top = f"Received: from {helo} ([192.0.2.66]) by mx2.own.example with ESMTPS id 3; {TIME}\n"
+        text = top + forged + border + forged + END
+        for by in ("mx.own.example", "198.51.100.25"):
+            words = ("--authserv-id", "mx.own.example", "--received-by", by)
+            assert passed(one(capsys, tmp_path / "m", text, *words)) == []
+
+
 def test_a_known_provider_needs_no_names(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     facts = one(capsys, tmp_path / "m", GMAIL + FALSE + END, "--received-by", "mx.google.com")
     assert facts["authentication"]["dmarc"]["result"] == "fail"
