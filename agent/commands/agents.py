@@ -33,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
     forget = actions.add_parser("forget", help="an agent that was lost is not to come back")
-    forget.add_argument("listen", metavar="HOST:PORT")
+    forget.add_argument("agent", metavar="HOST:PORT", help="as the list shows it")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
 
     config = load_config(args)
     if args.action == "forget":
-        return _forget(config, args.listen)
+        return _forget(config, args.agent)
     found = _read(config)
     if args.format == "json":
         print_json({"schema": "mailcanary.agents/1", "agents": [one.to_json() for one in found]})
@@ -71,7 +71,10 @@ def _exit_code(found: list[AgentStatus]) -> int:
 
 
 def _show(found: list[AgentStatus]) -> None:
+    from rich.markup import escape
+
     from agent.commands.common import console
+    from agent.forms.cells import clean
 
     out = console()
     if not found:
@@ -80,21 +83,21 @@ def _show(found: list[AgentStatus]) -> None:
     out.print(_table(found))
     for one in found:
         if one.member.detail:
-            out.print(f"[yellow]{one.member.listen}[/] {one.member.detail}", markup=True)
+            out.print(f"[yellow]{escape(one.member.place)}[/] {escape(clean(one.member.detail))}")
 
 
 def _table(found: list[AgentStatus]) -> Table:
     from rich.table import Table
 
     table = Table()
-    columns = ("agent", "state", "region", "version", "holds", "lag", "last heartbeat", "config", "process")
+    columns = ("agent", "state", "region", "version", "holds", "lag", "last heartbeat", "config")
     for name in columns:
         table.add_column(name)
     for one in found:
         member = one.member
         holds = ", ".join(f"{count} {kind}" for kind, count in sorted(one.held.items())) or "-"
         table.add_row(
-            member.listen or "-",
+            member.place or "-",
             one.state,
             member.region or "-",
             member.version,
@@ -102,12 +105,11 @@ def _table(found: list[AgentStatus]) -> Table:
             f"{member.lag:.2f} s",
             f"{one.silence:.0f} s ago",
             member.config_hash[:8] + ("" if one.current else " (other)"),
-            member.holder,
         )
     return table
 
 
-def _forget(config: Config, listen: str) -> int:
+def _forget(config: Config, place: str) -> int:
     from agent.commands.common import open_existing
     from agent.fleet.membership import back
     from agent.store import members, rows
@@ -116,17 +118,17 @@ def _forget(config: Config, listen: str) -> int:
     from probes.errors import ConfigError
 
     def forget(tx: Tx) -> bool:
-        if not members.forget(tx.conn, listen):
+        if not members.forget(tx.conn, place):
             return False
         now = read_now(tx.conn)
-        rows.observe(tx, now, "own", back(listen, now))
+        rows.observe(tx, now, "own", back(place, now))
         return True
 
     database = open_existing(config)
     try:
         if not database.write_now(forget):
-            raise ConfigError(f"no agent was lost at {listen!r}; `mailcanary agents` lists them")
+            raise ConfigError(f"no agent was lost at {place!r}; `mailcanary agents` lists them")
     finally:
         database.close()
-    print(f"{listen} is forgotten")
+    print(f"{place} is forgotten")
     return 0

@@ -33,17 +33,17 @@ MARGIN = 1 / 8
 def gone(member: Member, now: float) -> dict[str, object]:
     """An observation: a fault of our own, until it is back or forgotten."""
     text = f"no heartbeat since {rfc3339(member.heartbeat_at)}; the others do its work"
-    return observation_to_json(OwnState(AlertKind.AGENT, member.listen, False, now, text=text))
+    return observation_to_json(OwnState(AlertKind.AGENT, member.place, False, now, text=text))
 
 
-def unfit(listen: str, why: str, now: float) -> dict[str, object]:
+def unfit(place: str, why: str, now: float) -> dict[str, object]:
     """An observation: an agent is there and cannot do its part."""
-    return observation_to_json(OwnState(AlertKind.AGENT, listen, False, now, text=why))
+    return observation_to_json(OwnState(AlertKind.AGENT, place, False, now, text=why))
 
 
-def back(listen: str, now: float) -> dict[str, object]:
-    """An observation: an agent answers at that address again, or is not to come back."""
-    return observation_to_json(OwnState(AlertKind.AGENT, listen, True, now))
+def back(place: str, now: float) -> dict[str, object]:
+    """An observation: an agent answers at that place again, or is not to come back."""
+    return observation_to_json(OwnState(AlertKind.AGENT, place, True, now))
 
 
 class Busy(StoreError):
@@ -187,9 +187,9 @@ class Membership:
 
         def announce(tx: Tx) -> None:
             self.fence(tx)
-            listen, now = self.facts().listen, self.clock.wall()
-            if members.forget(tx.conn, listen):
-                rows.observe(tx, now, "own", back(listen, now))
+            place, now = self.facts().place, self.clock.wall()
+            if members.forget(tx.conn, place):
+                rows.observe(tx, now, "own", back(place, now))
             members.renew(tx.conn, self._row(self.epoch, self.clock.wall()))
 
         await self.database.write(announce)

@@ -32,6 +32,7 @@ class AgentStatus:
         """As `mailcanary agents --json` and the API show it."""
         one = self.member
         return {
+            "agent": one.place,
             "name": one.name,
             "listen": one.listen,
             "holder": one.holder,

@@ -99,8 +99,9 @@ class Configuring:
         if self.scheduled and (active is None or active.hash != mine):
             first = active is None or self.services.fleet.alone
             if not (first and await self._activate(self.services.config, active)):
-                log.warning("the file differs from what the fleet runs, which counts", file=mine)
                 await self.adopt()
+                if mine != self.services.config.hash:
+                    log.warning("the file differs from what the fleet runs, which counts", file=mine)
         if self.services.me.state != BEHIND:
             await self._sync_schedules(self.services.config)
 
@@ -193,7 +194,7 @@ class Configuring:
         if me.detail != text:
             log.error("the fleet runs a config that this agent cannot take: others do its work", error=why)
             me.state, me.detail = BEHIND, text
-            await self._say(unfit(self.services.config.agent.listen, text, services.clock.wall()))
+            await self._say(unfit(self.services.place, text, services.clock.wall()))
 
     async def _say(self, body: Mapping[str, object]) -> None:
         now = self.services.clock.wall()
@@ -237,7 +238,7 @@ class Configuring:
         me.config_hash = config.hash
         if me.state == BEHIND:
             me.state, me.detail = WORKING, ""
-            await self._say(back(config.agent.listen, self.services.clock.wall()))
+            await self._say(back(self.services.place, self.services.clock.wall()))
         self.services.fleet.reconfigured()
 
     def configure_metrics(self, config: Config) -> None:

@@ -38,9 +38,9 @@ class OwnFaults:
         self._steady_from = self.services.clock.monotonic() + STEADY
         self._say(tx, AlertKind.CLOCK, CLOCK, now, bad=f"the wall clock jumped by {seconds:.1f} s")
 
-    def store_of(self, listen: str, now: float) -> dict[str, object]:
+    def store_of(self, place: str, now: float) -> dict[str, object]:
         """An observation: what an agent that has gone said of its store counts no more."""
-        return observation_to_json(OwnState(AlertKind.STORE, _name(self.services, listen), True, now))
+        return observation_to_json(OwnState(AlertKind.STORE, _name(self.services, place), True, now))
 
     async def look(self) -> None:
         """Says what is broken or good again. Raises StoreError while nothing can be written."""
@@ -62,7 +62,7 @@ class OwnFaults:
 
     def _tell(self, tx: Tx, now: float) -> None:
         self.services.fence(tx)
-        store = _name(self.services, self.services.config.agent.listen)
+        store = _name(self.services, self.services.place)
         if self._broken_since is not None and not self._told:
             text = f"{self.services.database.failure}; nothing was sent meanwhile"
             self._say(tx, AlertKind.STORE, store, self._broken_since, bad=text)
@@ -75,9 +75,9 @@ class OwnFaults:
         rows.observe(tx, at, "own", observation_to_json(OwnState(kind, subject, not bad, at, text=bad)))
 
 
-def _name(services: Services, listen: str) -> str:
+def _name(services: Services, place: str) -> str:
     """Of a server that several agents use, each tells for itself."""
     url = services.database.url
     if not services.database.shared:
         return Path(url.database or "").name
-    return f"of {listen}"
+    return f"of {place}"

@@ -12,6 +12,7 @@ from agent.hints import LocalHints
 from agent.metrics import Metrics
 from agent.runner.means import Means
 from agent.store.database import Database, Tx
+from agent.store.members import place_of
 from probes.canary.token import TokenKeys
 
 if TYPE_CHECKING:
@@ -34,6 +35,11 @@ class Services(Means):
     def agent(self) -> str:
         """The agent's name, as tokens are minted for it."""
         return self.config.agent.name
+
+    @property
+    def place(self) -> str:
+        """What people call this agent among the others."""
+        return place_of(self.me.holder, self.config.agent.listen)
 
     @property
     def epoch(self) -> int:

@@ -43,7 +43,7 @@ class Upkeep:
     _faults: OwnFaults = field(init=False)
     _tidied: float = float("-inf")
     _told: set[str] = field(default_factory=set)
-    """Addresses of lost agents that were told of."""
+    """Places of lost agents that were told of."""
 
     def __post_init__(self) -> None:
         self._faults = OwnFaults(self.services)
@@ -87,9 +87,9 @@ class Upkeep:
     async def _tell_lost(self) -> None:
         """Of agents that have gone; once, and again by whoever looks after the whole next."""
         fleet = self.services.fleet
-        lost = {one.listen: one for one in fleet.view.members if one.state == LOST and one.listen}
+        lost = {one.place: one for one in fleet.view.members if one.state == LOST and one.listen}
         self._told &= lost.keys()
-        news = [one for listen, one in lost.items() if listen not in self._told]
+        news = [one for place, one in lost.items() if place not in self._told]
         if not news or not fleet.holds(UPKEEP):
             return
 
@@ -98,10 +98,10 @@ class Upkeep:
             now = self.services.clock.wall()
             for one in news:
                 rows.observe(tx, now, "own", gone(one, now))
-                rows.observe(tx, now, "own", self._faults.store_of(one.listen, now))
+                rows.observe(tx, now, "own", self._faults.store_of(one.place, now))
 
         await self.services.database.write(tell)
-        self._told |= {one.listen for one in news}
+        self._told |= {one.place for one in news}
 
     async def _beat_clocks(self) -> None:
         """Leaves how the clocks stand, for an agent that starts after a jump."""

@@ -47,6 +47,18 @@ class Member:
     detail: str = ""
     lag: float = 0.0
 
+    @property
+    def place(self) -> str:
+        """What people call it, whichever process it is: its address; its machine's where that is loopback."""
+        return place_of(self.holder, self.listen)
+
+
+def place_of(holder: str, listen: str) -> str:
+    """See Member.place."""
+    address, _, port = listen.rpartition(":")
+    local = address.startswith("127.") or address in ("localhost", "[::1]", "::1")
+    return f"{holder.partition(':')[0]}:{port}" if local else listen
+
 
 _COLUMNS = tuple(field.name for field in fields(Member))
 
@@ -122,11 +134,13 @@ def _member(row: Mapping[str, Any]) -> Member:
     return Member(**{**row, "addresses": tuple(addresses or ())})
 
 
-def forget(conn: Connection, listen: str) -> bool:
-    """Drops the agents that were lost at that address: one answers there again, or none is to. False where
+def forget(conn: Connection, place: str) -> bool:
+    """Drops the agents that were lost at that place: one answers there again, or none is to. False where
     there were none."""
-    lost = (agents.c.listen == listen, agents.c.state == LOST)
-    return conn.execute(sa.delete(agents).where(*lost)).rowcount > 0
+    lost = [one.holder for one in every(conn) if one.state == LOST and one.place == place]
+    for holder in lost:
+        drop(conn, holder)
+    return bool(lost)
 
 
 def evict(conn: Connection, member: Member) -> bool:

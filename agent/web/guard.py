@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from probes.errors import StoreError
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 SECURITY_HEADERS = {
@@ -45,6 +47,8 @@ def guard(token: str | None, hosts: frozenset[str]) -> Callable[..., Awaitable[w
         except web.HTTPException as error:
             error.headers.update(SECURITY_HEADERS)
             raise
+        except StoreError as error:
+            raise _refuse(503, f"the store is away: {error.detail or error}") from None
         if not response.prepared:  # one that was streamed has set them itself
             response.headers.update(SECURITY_HEADERS)
         return response
@@ -77,6 +81,7 @@ def _refuse(status: int, text: str) -> web.HTTPException:
         401: web.HTTPUnauthorized,
         403: web.HTTPForbidden,
         421: web.HTTPMisdirectedRequest,
+        503: web.HTTPServiceUnavailable,
     }
     error = kinds[status](text=text + "\n")
     error.headers.update(SECURITY_HEADERS)

@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from aiohttp import web
+from sqlalchemy.engine import Connection
 
 from agent.config.models import Config
 from agent.metrics import Metrics
+from agent.reports.agents import AgentStatus, read_agents
 from agent.reports.status import read_status
 from agent.reports.why import read_why
+from agent.store import versions
 from agent.store.database import Database
 from agent.web import alerts, lookups, pages, probes
 from agent.web.body import read_json
@@ -63,6 +66,7 @@ def build(services: WebServices) -> web.Application:
     app.router.add_get("/-/ready", api.ready)
     app.router.add_post("/-/reload", api.reload)
     app.router.add_get("/api/v1/status", api.status)
+    app.router.add_get("/api/v1/agents", api.agents)
     app.router.add_get("/api/v1/routes/{sender}/{seed}", api.why)
     app.router.add_post("/api/v1/seeds/{seed}/retry", api.retry_seed)
     app.router.add_post("/api/v1/alerts/ack", api.acknowledge)
@@ -127,6 +131,15 @@ class _Api:
         config, now = services.config(), services.clock.wall()
         status = await services.database.read(lambda conn: read_status(conn, config, now))
         return _json(status.to_json())
+
+    async def agents(self, _request: web.Request) -> web.Response:
+        now = self._services.clock.wall()
+
+        def read(conn: Connection) -> list[AgentStatus]:
+            return read_agents(conn, now, versions.active_hash(conn))
+
+        found = await self._services.database.read(read)
+        return _json({"schema": "mailcanary.agents/1", "agents": [one.to_json() for one in found]})
 
     async def why(self, request: web.Request) -> web.Response:
         sender, seed = request.match_info["sender"], request.match_info["seed"]

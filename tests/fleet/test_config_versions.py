@@ -2,79 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-import sqlalchemy as sa
-import yaml
 
-from agent.app import App, open_app
-from agent.config.load import load
 from agent.fleet.fleet import BEHIND, WORKING
 from agent.reports.agents import read_agents
 from agent.store import versions
-from agent.store.tables import observations
 from probes.errors import ConfigError
-from tests.guarantees.agents import eventually, free_port
+from tests.fleet.pairs import agent, quick, write
+from tests.guarantees.agents import eventually
 
-NOWHERE = {"host": "127.0.0.1", "port": 9, "security": "none"}
-
-
-def write(folder: Path, store: str, seeds: int, password: str = "password", **agent: Any) -> Path:
-    for name in ("password", password):
-        secret = folder / name
-        if name == "password":
-            secret.touch(mode=0o600)
-            secret.write_text("x")
-    document = {
-        "agent": {"store": store, **agent},
-        "resolver": {"nameservers": ["127.0.0.1:9"]},
-        "senders": {"app": {"from": "canary@acme.example", "relay": NOWHERE}},
-        "seeds": {
-            f"box{n}": {
-                "provider": "dovecot",
-                "address": f"box{n}@example.net",
-                "password": {"file": str(folder / password)},
-                "imap": NOWHERE,
-            }
-            for n in range(seeds)
-        },
-        "routes": [{"every": "1d"}],
-    }
-    path = folder / "mailcanary.yaml"
-    path.write_text(yaml.safe_dump(document))
-    return path
-
-
-@asynccontextmanager
-async def agent(path: Path, region: str | None = None) -> AsyncIterator[App]:
-    own = {"listen": f"127.0.0.1:{free_port()}"} | ({"region": region} if region else {})
-    config = load(path, require_secrets=True, own=own)
-    app = await open_app(config, reload_from=str(path), own=own)
-    try:
-        await app.start()
-        await app.serve()
-        yield app
-    finally:
-        await app.close()
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fleet that looks often, and processes that are told apart though they are one."""
-    numbers = iter(range(100))
-    monkeypatch.setattr("agent.fleet.membership.BEAT", 0.1)
-    monkeypatch.setattr("agent.runner.configuring.AGAIN", 0.1)
-    monkeypatch.setattr("agent.app.own_holder", lambda boot: f"elsewhere:{boot[:8]}:{next(numbers)}:1")
-
-
-def told(app: App) -> list[Any]:
-    query = sa.select(observations.c.body)
-    return [row[0] for row in app.services.database.read_now(lambda conn: conn.execute(query).all())]
+__all__ = ["quick"]
 
 
 async def test_a_changed_file_is_activated_once_and_the_others_take_it(
@@ -166,4 +105,3 @@ async def test_one_agent_on_sqlite_goes_the_same_way(tmp_path: Path) -> None:
         assert third is not None
         assert (third.number, third.hash) == (3, first.hash)
         assert len(a.services.config.seeds) == 1
-        await asyncio.sleep(0)

@@ -17,6 +17,7 @@ from agent.runner.evaluating import Evaluator
 from agent.store import rows
 from alerts.settings import AlertKind
 from probes.clock import SystemClock
+from tests.fakes.stores import ON_POSTGRESQL
 from tests.guarantees.agents import app_on, eventually, send, sink_config
 from tests.guarantees.sink import sink
 from tests.guarantees.test_g10_disk_full import fill, small_disk
@@ -117,9 +118,10 @@ async def test_each_own_fault_reaches_its_own_receiver_and_no_other(
         await app.watching.sweep()
         wanted = {"seed_unreadable", "sender_unreachable", "resolver"}
         await eventually(lambda: wanted <= heard.kinds(), 30.0, lambda: str(heard.kinds()))
-        clock.off = 3600.0
-        await eventually(lambda: "clock" in heard.kinds(), 30.0, lambda: str(heard.kinds()))
-        await eventually(lambda: "clock" in heard.kinds("resolve"), 30.0, lambda: str(heard.ours[-1]))
+        if not ON_POSTGRESQL:  # times are the database's there, whatever this machine's clock does
+            clock.off = 3600.0
+            await eventually(lambda: "clock" in heard.kinds(), 30.0, lambda: str(heard.kinds()))
+            await eventually(lambda: "clock" in heard.kinds("resolve"), 30.0, lambda: str(heard.ours[-1]))
     assert heard.mail == []
     assert {n["own"] for n in heard.ours} == {True}
     texts = {str(n["kind"]): str(n["title"]) for n in heard.ours}
