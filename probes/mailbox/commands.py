@@ -62,4 +62,4 @@ class Pending:
     size: int = 0
     accepted: asyncio.Future[None] | None = None  # IDLE: its continuation has come
     renew: asyncio.TimerHandle | None = None  # IDLE: to begin anew once it has ended, by this deadline
-    following: Any = None  # IDLE: the next one, which was sent along with DONE
+    following: str = ""  # IDLE: the tag of the next one, which was sent along with DONE

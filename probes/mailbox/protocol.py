@@ -300,14 +300,14 @@ class HardenedProtocol(IMAP4ClientProtocol):  # type: ignore[misc]
         self.transport.write(data)
 
     def _following(self, pending: Pending) -> bytes:
-        pending.following = Command("IDLE", self.new_tag(), loop=self.loop)
+        pending.following = self.new_tag()
         pending.accepted = self.loop.create_future()
-        return f"{pending.following.tag} IDLE\r\n".encode("ascii")
+        return f"{pending.following} IDLE\r\n".encode("ascii")
 
     def _again(self, pending: Pending) -> None:
         """IDLE has ended as renew_idle asked: the next begins, and its continuation ends the deadline."""
         data = b"" if pending.following else self._following(pending)
-        pending.command, pending.following = pending.following, None
+        pending.command.tag, pending.following = pending.following, ""
         self._pending = pending
         if data and self.transport is not None:
             self.transport.write(data)

@@ -18,6 +18,7 @@ from probes.clock import Clock
 from probes.errors import LoginRefused, MailboxUnavailable, MailcanaryError
 from probes.mailbox.access import MailboxAccess, Password
 from probes.mailbox.agenda import COMMAND_TIMEOUT, INBOX, PROOF_TIMEOUT, Agenda, Do
+from probes.mailbox.alarms import alarms_of
 from probes.mailbox.burst import Burst
 from probes.mailbox.commands import CommandRefused
 from probes.mailbox.folders import FolderMap, find_folders
@@ -340,17 +341,11 @@ class MailboxReader:
         except Exception as error:  # the store may be what fails: the next state is told again
             _log.warning("state not taken", extra={"error": type(error).__name__})
 
-    def _alarm(self, timer: asyncio.Future[None]) -> None:
-        if not timer.cancelled():  # a timer that was not needed must not wake the next rest
-            self._wake.set()
-
     async def _rest(self, seconds: float) -> None:
         """Waits until woken, at most so long."""
-        timer = asyncio.ensure_future(self._clock.sleep(max(0.0, seconds)))
-        # Not when it is cancelled: that would wake the next rest at once, and each one after it.
-        timer.add_done_callback(lambda done: None if done.cancelled() else self._wake.set())
+        alarm = alarms_of(self._clock).set(seconds, self._wake.set)
         try:
             await self._wake.wait()
         finally:
-            timer.cancel()
+            alarm.cancel()
             self._wake.clear()

@@ -24,6 +24,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from agent.process import run as run_in_loop
 from probes.clock import SystemClock
 from probes.mailbox.access import MailboxAccess, Password, Security
 from probes.mailbox.model import Expectation
@@ -337,10 +338,8 @@ def main() -> None:
     kind, folder, *rest = sys.argv[1:]
     numbers = [int(text) for text in rest]
     run = {"server": _serve, "ours": _ours, "bare": _bare, "threads": _threads}[kind](folder, *numbers)
-    if kind == "server" and importlib.util.find_spec("uvloop"):
-        import uvloop
-
-        uvloop.run(run)
+    if kind in ("server", "ours"):  # as the agent runs: on uvloop where that is installed
+        run_in_loop(run)
     else:
         asyncio.run(run)
 
