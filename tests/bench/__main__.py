@@ -33,7 +33,7 @@ def main(names: Sequence[str]) -> int:
     if wrong:
         sys.stderr.write(f"no group {', '.join(wrong)}; there are: {', '.join(GROUPS)}\n")
         return 2
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     table = Table(title="mailcanary bench")
     for column in ("group", "what", "ours", "peer", "ratio", "goal", ""):
         table.add_column(column)
@@ -58,7 +58,8 @@ def _cells(row: BenchRow) -> tuple[str, str, str, str, str]:
     peer = f"{row.peer:.4g} {row.unit} ({row.peer_name})" if row.peer is not None else row.peer_name
     ratio = f"{row.ratio:.4g}" if row.ratio is not None else "-"
     goal = f"{row.goal:.4g}" if row.goal is not None else "-"
-    verdict = {True: "met", False: "MISSED", None: "not measured"}[row.ok]
+    unjudged = "not measured" if row.goal is not None else ""
+    verdict = {True: "met", False: "MISSED", None: unjudged}[row.ok]
     return f"{row.figure:.4g} {row.unit}", peer, ratio, goal, verdict
 
 
