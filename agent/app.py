@@ -44,6 +44,7 @@ from agent.store.database import Database, Hint, Tx
 from agent.store.members import LOST, Member
 from agent.store.schema import open_store
 from agent.tls import client_context
+from agent.web import patience
 from agent.web.server import WebServices, build
 from alerts.http import AiohttpPoster
 from probes.canary import track
@@ -203,7 +204,7 @@ class App:
             rounds=self.rounds,
             controls=self,
         )
-        self._web = web.AppRunner(build(web_services), access_log=None, handle_signals=False)
+        self._web = patience.runner(build(web_services))
         await self._web.setup()
         agent = services.config.agent
         try:

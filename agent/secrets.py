@@ -141,7 +141,10 @@ class Secret:
 
     def _from_file(self, path: str) -> str:
         try:
-            with Path(path).open("rb") as file:
+            # Not blocking, for a named pipe without a writer would hold up the load for ever.
+            with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    self._fail(f"{self.reference()} is not a regular file")
                 data = file.read(MAX_BYTES + 1)
         except OSError as error:
             self._fail(f"{self.reference()} cannot be read: {error.strerror or 'no reason given'}")

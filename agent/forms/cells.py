@@ -75,6 +75,14 @@ def around(report: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
     return (v for v in report["verdicts"] if v["kind"] == "sender")
 
 
+def tag(verdict: Mapping[str, Any]) -> str:
+    """The word before what surrounds a sender: its outcome, or "note" where it decides nothing.
+
+    What is only told may be a list of faults, older than the change or not: "pass" before it would be untrue.
+    """
+    return "note" if verdict["outcome"] == "pass" else str(verdict["outcome"])
+
+
 def headline(report: Mapping[str, Any]) -> str:
     """One sentence: did we break mail?"""
     if report["cancelled"]:

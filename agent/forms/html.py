@@ -7,7 +7,7 @@ from typing import Any
 
 import jinja2
 
-from agent.forms.cells import Row, around, clean, headline, notes, rows
+from agent.forms.cells import Row, around, clean, headline, notes, rows, tag
 
 STAGES = ("dns", "connect", "greeting", "ehlo", "tls", "auth", "mail", "rcpt", "data")
 
@@ -23,6 +23,7 @@ def render(report: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     templates.filters["clean"] = clean
+    templates.filters["tag"] = tag
     return templates.get_template("round.html").render(
         report=report,
         headline=headline(report),

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from agent.forms.cells import around, clean, headline, notes, rows
+from agent.forms.cells import around, clean, headline, notes, rows, tag
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~&!])")
 
@@ -37,7 +37,7 @@ def _lines(report: Mapping[str, Any]) -> Iterable[str]:
         yield ""
         yield "### Records and listings"
         yield ""
-        yield from (f"- {escape(v['outcome'])}: {escape(v['words'])}" for v in told)
+        yield from (f"- {tag(v)}: {escape(v['words'])}" for v in told)
         yield from (f"- {escape(note)}" for note in notes(report))
     for verdict in report["verdicts"]:
         if verdict["header_diff"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from agent.forms.cells import around, clean, headline, notes, rows
+from agent.forms.cells import around, clean, headline, notes, rows, tag
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,7 +31,7 @@ def draw(report: Mapping[str, Any], out: Console) -> None:
         )
     out.print(table)
     for outcome, words in _told(report):
-        out.print(Text(clean(f"{outcome:8}{words}"), style=COLOURS[outcome]))
+        out.print(Text(clean(f"{outcome:8}{words}"), style=COLOURS.get(outcome, "")))
     for note in notes(report):
         out.print(Text(clean(note)))
     for verdict in report["verdicts"]:
@@ -43,12 +43,12 @@ def draw(report: Mapping[str, Any], out: Console) -> None:
 
 
 def _told(report: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-    """Outcome and words of each route that the table does not tell wholly, and of each sender."""
+    """Outcome (or "note") and words of each route that the table does not tell wholly, and of each sender."""
     plain = {v["subject"] for v in report["verdicts"] if v["outcome"] == "pass" and not _changed(v)}
     for row in rows(report):
         if row.route not in plain and row.words:
             yield row.outcome, f"{row.route}: {row.words}"
-    yield from ((verdict["outcome"], verdict["words"]) for verdict in around(report))
+    yield from ((tag(verdict), verdict["words"]) for verdict in around(report))
 
 
 def _changed(verdict: Mapping[str, Any]) -> bool:

@@ -13,7 +13,7 @@ from probes.headers.scan import scan
 
 MAX_OCTETS = 64 * 1024 * 1024
 
-_MBOX_LINE = re.compile(rb"^From \S+ .*\d{4}.*\r?\n(?=[!-9;-~]+:|>From )", re.MULTILINE)
+_MBOX_LINE = re.compile(rb"^From \S{1,320} .{0,100}\d{4}.{0,100}\n(?=[!-9;-~]+:|>From )", re.MULTILINE)
 _QUOTED_FROM = re.compile(rb"^>(>*From )", re.MULTILINE)
 _SKIPPED = frozenset((".json", ".py", ".yaml", ".yml", ".md", ".html", ".gz", ".zip", ".png", ".xml", ".pdf"))
 
@@ -49,11 +49,8 @@ def _folder(path: str) -> Iterator[Source]:
         shut.clear()
         for name in sorted(names):
             file = Path(folder, name)
-            if (
-                name[0] != "."
-                and file.suffix.lower() not in _SKIPPED
-                and (file.is_file() or file.is_symlink())
-            ):
+            found = file.is_file() or not file.exists()  # no pipe, but a link that leads nowhere is told
+            if name[0] != "." and file.suffix.lower() not in _SKIPPED and found:
                 yield from _file(str(file))
     yield from (Source(one.filename, b"", one.strerror or "it cannot be opened") for one in shut)
 

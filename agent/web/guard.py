@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import re
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
@@ -21,10 +22,15 @@ SECURITY_HEADERS = {
 }
 
 
+_PORT = re.compile(r":\d{0,5}\Z")
+
+
 def host_allowed(host: str, allowed: frozenset[str]) -> bool:
     """Whether a Host header names this agent: a loopback name or address, or a configured name."""
-    name = host.rsplit(":", 1)[0] if host.count(":") == 1 else host
-    name = name.split("]")[0].removeprefix("[").lower()
+    name = _PORT.sub("", host) if host.startswith("[") or host.count(":") == 1 else host
+    if name.startswith("[") and name.endswith("]"):
+        name = name[1:-1]
+    name = name.lower()
     if name in allowed or name == "localhost":
         return True
     try:
@@ -60,6 +66,8 @@ def _refusal(request: web.Request, token: str | None, hosts: frozenset[str]) -> 
     host = request.headers.get("Host", "")  # request.host would ask the DNS for a name of our own, and wait
     if not host_allowed(host, hosts):
         return 421, "this agent does not go by that name; set agent.external_url"
+    if "%00" in request.raw_path:
+        return 400, "no address of this agent has a NUL"
     if request.method not in ("GET", "HEAD"):
         origin = request.headers.get("Origin")
         if origin is not None and origin != f"{request.scheme}://{host}":
@@ -78,6 +86,7 @@ def _bearer(request: web.Request, token: str) -> bool:
 
 def _refuse(status: int, text: str) -> web.HTTPException:
     kinds: dict[int, type[web.HTTPException]] = {
+        400: web.HTTPBadRequest,
         401: web.HTTPUnauthorized,
         403: web.HTTPForbidden,
         421: web.HTTPMisdirectedRequest,

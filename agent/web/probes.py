@@ -11,8 +11,9 @@ from pydantic_core import PydanticCustomError
 
 from agent.config.fields import read_duration
 from agent.runner.rounds import MOST_CANARIES, Order
-from agent.web.body import read_json
+from agent.web.body import can_be_kept, read_json
 from agent.web.guard import SECURITY_HEADERS
+from agent.web.patience import write
 from alerts.pace import Pace
 from probes.clock import Clock
 from probes.errors import DataError
@@ -129,10 +130,10 @@ class _Probes:
         await response.prepare(request)
         try:
             while found is not None and not found["done"]:
-                await response.write(_event("progress", found["progress"] | {"id": round_id}))
+                await write(request, response, _event("progress", found["progress"] | {"id": round_id}))
                 found = await self._rounds.wait(round_id, 1.0)
             if found is not None:
-                await response.write(_event("done", found))
+                await write(request, response, _event("done", found))
             await response.write_eof()
         except ConnectionResetError:
             pass  # whoever listened has left
@@ -154,6 +155,8 @@ def read_order(body: object, key: str | None) -> Order:
     unknown = set(body) - {"senders", "seeds", "providers", "count", "deadline", "baseline", "kind", "by"}
     if unknown:
         raise DataError(f"unknown: {', '.join(sorted(map(str, unknown)))}")
+    if key and not can_be_kept(key):
+        raise DataError("Idempotency-Key is text")
     count = body.get("count", 1)
     if not isinstance(count, int) or isinstance(count, bool):
         raise DataError("count is a whole number")

@@ -21,6 +21,7 @@ from agent.store.database import Database
 from agent.web import alerts, lookups, pages, probes
 from agent.web.body import read_json
 from agent.web.guard import SECURITY_HEADERS, guard
+from agent.web.patience import write
 from probes.clock import Clock
 from probes.errors import ConfigError, DataError, StoreError
 
@@ -104,7 +105,7 @@ class _Api:
         response.content_length = sum(map(len, pieces))
         await response.prepare(request)
         for piece in pieces:
-            await response.write(piece)
+            await write(request, response, piece)
         await response.write_eof()
         return response
 

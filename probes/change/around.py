@@ -102,7 +102,8 @@ def _faults(before: Around | None, after: Around) -> Iterable[Difference]:
         worst = Severity.ERROR if before is not None else Severity.WARNING
         severity = min(trouble.severity, worst, key=lambda s: s.rank)
         words = f"{record}: {trouble.what}"
-        yield Difference(trouble.kind, "in order", code, words, severity, trouble.fix)
+        was = "in order" if before is not None else "not known"
+        yield Difference(trouble.kind, was, code, words, severity, trouble.fix)
     for name, trouble in before.faults.items() if before else ():
         if name not in after.faults and not _unseen(name, after):
             words = f"{name.partition(' ')[2]}: in order again ({trouble.what})"

@@ -110,7 +110,8 @@ def _sender(name: str, before: Around | None, after: Around) -> Verdict | None:
     bad = [d for d in found if d.severity.rank >= Severity.ERROR.rank]
     outcome = Outcome.FAIL if bad else Outcome.PASS
     cause = min(bad, key=lambda d: d.order).what if bad else ""
-    return Verdict("sender", name, outcome, cause, _line(name, found), tuple(found))
+    subject = name if bad or before else f"{name}: nothing to compare with, wrong now"
+    return Verdict("sender", name, outcome, cause, _line(subject, found), tuple(found))
 
 
 def _line(subject: str, found: Sequence[Difference], more: Sequence[str] = ()) -> str:

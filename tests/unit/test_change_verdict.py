@@ -49,6 +49,18 @@ def verdict(before: list[Facts], after: list[Facts], **more: object) -> tuple[st
     return found.verdicts[0].outcome.value, found.verdicts[0].cause, found.verdicts[0].words
 
 
+def test_faults_are_told_as_they_are_where_there_is_nothing_to_compare_with() -> None:
+    trouble = Trouble(Severity.ERROR, "no DMARC record", "publish", "dmarc")
+    faults = {"dmarc-missing _dmarc.a.example": trouble}
+    found = assess(State({GOOD.route: [GOOD]}, around={"app": Around(faults=faults)}))
+    assert found.outcome is Outcome.PASS
+    told = found.verdicts[1]
+    assert told.words == (
+        "app: nothing to compare with, wrong now: _dmarc.a.example: no DMARC record; publish"
+    )
+    assert told.differences[0].before == "not known"
+
+
 def test_the_sentence_of_the_issue() -> None:
     after = replace(
         broken(dkim=Mark("fail", "acme.example", "s2"), dmarc=Mark("fail", "acme.example", "none")),

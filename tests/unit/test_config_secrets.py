@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import json
 import logging
+import os
 import pickle
 import traceback
 from pathlib import Path
@@ -78,6 +79,11 @@ def test_unavailable(value: Any, why: str) -> None:
     with pytest.raises(SecretUnavailable) as caught:
         found.reveal()
     assert str(caught.value) == f"A secret cannot be read: mail.yaml:3:4: seeds.a.password: {why}"
+
+
+def test_a_named_pipe_is_refused_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert str(secret({"file": "pipe"}, tmp_path).problem()).endswith("is not a regular file")
 
 
 def test_too_long_or_not_text(tmp_path: Path) -> None:

@@ -185,6 +185,27 @@ def test_the_terminal_gets_no_control_characters() -> None:
     assert "dkim" in kept.getvalue()
 
 
+@pytest.mark.parametrize("form", ["text", "markdown", "html"])
+def test_what_is_wrong_around_a_sender_is_never_told_as_pass(form: str) -> None:
+    import io
+
+    from rich.console import Console
+
+    from agent.forms.text import draw
+
+    words = "app: nothing to compare with, wrong now: no SPF record"
+    one = {**report(words)["verdicts"][3], "outcome": "pass", "cause": None}
+    told = report(words) | {"verdicts": [one], "held": {}, "canaries": [], "around": {}, "by": ""}
+    kept = io.StringIO()
+    if form == "text":
+        draw(told, Console(file=kept, width=200))
+    else:
+        kept.write(render(told, form))
+    lines = [line for line in kept.getvalue().splitlines() if words in line]
+    assert any("note" in line for line in lines)
+    assert not any("pass" in line for line in lines)
+
+
 def test_the_terminal_tells_what_changed_below_the_table_in_full() -> None:
     import io
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from agent.cli import parser
 from agent.commands.client import _refusal
 from agent.forms.cells import headline
-from agent.inspection.sources import sources
+from agent.inspection.sources import sources, split
 from agent.store.schema import backup
 from probes.errors import ConfigError, HttpUnavailable, StoreError
 
@@ -55,3 +56,17 @@ def test_a_file_that_is_no_mail_is_not_taken_apart(tmp_path: Path) -> None:
 def test_a_round_that_was_held_back_says_why() -> None:
     report = {"cancelled": False, "outcome": "unknown", "causes": ["held"], "held": {"a/b": "paused"}}
     assert headline(report) == "unknown: did we break mail? could not tell: not sent: paused"
+
+
+def test_a_pipe_in_a_folder_of_mail_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    (tmp_path / "lost").symlink_to(tmp_path / "nowhere")
+    (found,) = sources([str(tmp_path)])
+    assert (found.name, found.problem) == (str(tmp_path / "lost"), "No such file or directory")
+
+
+def test_a_long_line_of_digits_is_no_mbox() -> None:
+    octets = b"From a " + b"1" * 2_000_000 + b"\nFrom b: 2026\n"
+    (found,) = split("x", octets)  # quadratic, it would take an hour
+    assert "no mail message" in found.problem

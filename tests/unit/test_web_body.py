@@ -46,6 +46,8 @@ async def test_a_proper_body_is_read(body: Any) -> None:
         b'{"count": ' + b"9" * 5000 + b"}",
         json.dumps({"by": "\ud800"}).encode(),
         json.dumps([{"\udfff": 1}]).encode(),
+        json.dumps({"by": "a\0"}).encode(),
+        json.dumps([{"\0": 1}]).encode(),
     ],
 )
 async def test_what_the_store_could_not_keep_is_refused(body: bytes) -> None:

@@ -30,6 +30,9 @@ from agent.web.guard import SECURITY_HEADERS, guard, host_allowed
         ("", False),
         ("[::ffff:10.0.0.1]", False),
         ("2130706433", False),
+        ("[::1]evil.example", False),
+        ("[::1]:9465.evil.example", False),
+        ("127.0.0.1:9465@evil.example", False),
     ],
 )
 def test_the_host_header_must_name_this_agent(host: str, allowed: bool) -> None:

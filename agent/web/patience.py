@@ -1,0 +1,43 @@
+"""How long whoever asks may take, so that nobody holds a connection for ever by saying or reading nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+IDLE = 75.0
+"""Seconds until a connection on which no whole request has come is closed: half-sent ones, and kept ones."""
+SENDING = 10.0
+"""Seconds that a body may take to come once its header is there."""
+LINGERING = 2.0
+"""Seconds for which the rest of a body is taken that nobody waits for any longer."""
+READING = 30.0
+"""Seconds that a piece of an answer may wait for its reader."""
+
+
+def runner(app: web.Application) -> web.AppRunner:
+    """The application, to be served with these limits; what is no HTTP gets its 400 and no traceback."""
+    logging.getLogger("aiohttp.server").addFilter(_is_ours)
+    return web.AppRunner(
+        app, access_log=None, handle_signals=False, keepalive_timeout=IDLE, lingering_time=LINGERING
+    )
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """False for the mistakes of whoever asks: they would fill the log with tracebacks."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError | web.RequestPayloadError)
+
+
+async def write(request: web.Request, response: web.StreamResponse, data: bytes) -> None:
+    """A piece of a streamed answer. Raises ConnectionResetError where nobody reads it, and hangs up."""
+    try:
+        async with asyncio.timeout(READING):
+            await response.write(data)
+    except TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()  # a close would wait for the reader
+        raise ConnectionResetError("nobody reads the answer") from None
