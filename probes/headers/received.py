@@ -24,10 +24,11 @@ SLOW_SECONDS = 60.0
 _NOTE = r"(?: \((?:[^()]++|\([^()]*+\))*+\))*+"
 _USUAL = re.compile(
     rf"(?:from (\S++)({_NOTE}) )?by ([^\s(),;<>]++)({_NOTE})"
-    rf"(?: with ([A-Za-z0-9]++(?: SMTP Server)?){_NOTE})?(?: id ([^\s;]++))?(?: via ([\w. -]++))?"
+    rf"(?: with ([A-Za-z0-9]++(?: SMTP Server)?){_NOTE})?(?: id ([^\s;]++){_NOTE})?(?: via ([\w. -]++))?"
     rf"(?: for <?([^\s;<>]++)>?)?{_NOTE} ?; (?:[A-Z][a-z][a-z], )?(\d\d?) ([A-Z][a-z][a-z]) (\d{{4}})"
     r" (\d\d):(\d\d):(\d\d) ([+-]\d{4})(?: \([A-Z]{1,5}\))?$"
 )
+_HOST = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,62}(?:\.[A-Za-z0-9-]{1,63}){0,20}\.[A-Za-z]{2,24}")
 _PEER = re.compile(r" \((?:([\w.-]++) )?\[(?:IPv6:)?(?<!HELO \[)([0-9A-Fa-f.:]++)\]\)")
 _TLS_USUAL = re.compile(r"TLSv?(\d)[._](\d)(?: with|,)? cipher[ =]([\w-]++)")
 _MARK = re.compile(
@@ -124,12 +125,16 @@ def _usual(text: str, found: re.Match[str]) -> Hop | None:
     """The order of clauses that Postfix, Sendmail, Google and Microsoft keep to, at a third of the cost."""
     name, comment, by, by_comment, protocol, id_, via, recipient, *time = found.groups()
     helo = rdns = ip = None
-    if name is not None:
+    if name is not None and not comment:  # a hand-over within a house
+        if _HOST.fullmatch(name) is None or "Exim" in text:
+            return None
+        helo = name
+    elif name is not None:
         peer = _PEER.match(comment)
         if peer is None or "Exim" in text:
             return None
         rdns, ip = peer[1], normal_ip(peer[2])
-        if ip is None or name[0] == "[":
+        if ip is None or (name[0] == "[" and rdns is None):
             return None
         helo = name
         if rdns is not None and (rdns == peer[2] or rdns.lower() in _NOT_NAMES):
