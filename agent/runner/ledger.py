@@ -90,7 +90,7 @@ class Ledger:
 
     def apply_in(self, tx: Tx, canary_id: str, step: Step, known: Canary | None = None) -> Change | None:
         """The same inside a transaction; the caller passes the changes to `committed` afterwards."""
-        tx.flush()
+        tx.flush(canary_id)
         if known is not None:
             with suppress(StaleWrite):  # the row has moved on: it is read
                 return self.move_in(tx, known, step)

@@ -146,7 +146,7 @@ class SeedOwner:
 
     def _record(self, tx: Tx, mine: Canary, message: SeenMessage, arrival: track.Arrival) -> Change | None:
         self._fence(tx)
-        tx.flush()
+        tx.flush(mine.id)
         place = (message.folder[:255], message.uidvalidity, message.uid)
         header = message.header if mine.duplicates < MOST_HEADERS else b""
         if not canaries.sight(tx, self.seed, place, mine.id, message.seen_wall, header):

@@ -126,7 +126,7 @@ class Sending:
         # First the lock, then the count: it includes what other agents have just sent there.
         free_at = rows.lock_pace(tx.conn, _pace(provider))
         limit = self.origins.daily_limit(route.seed)
-        tx.flush()
+        tx.flush(route.seed)
         if canaries.count_since(tx.conn, route.seed, now.wall - DAY) >= limit:
             return Held("daily limit of the seed", now.wall + route.every)
         return self._paced(tx, route, now, free_at)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
-from agent.store.database import Tx
+from agent.store.database import Tx, insert_new
 from agent.store.prepared import Prepared
 from agent.store.tables import canaries, sightings
 from agent.store.verdicts import newest_settled
@@ -74,7 +74,7 @@ _update = Prepared(
     (*MOVING, "version", "key_id", "seen_version"),
 )
 _sight = Prepared(
-    sa.insert(sightings),
+    insert_new(sightings),
     ("seed", "folder", "uidvalidity", "uid", "canary", "seen_at", "header"),
 )
 
@@ -88,15 +88,6 @@ _count_since = Prepared(
         canaries.c.seed == sa.bindparam("of_seed"), canaries.c.created_at >= sa.bindparam("since")
     ),
     ("of_seed", "since"),
-)
-_sighted = Prepared(
-    sa.select(sightings.c.canary).where(
-        sightings.c.seed == sa.bindparam("s"),
-        sightings.c.folder == sa.bindparam("f"),
-        sightings.c.uidvalidity == sa.bindparam("v"),
-        sightings.c.uid == sa.bindparam("u"),
-    ),
-    ("s", "f", "v", "u"),
 )
 
 
@@ -121,7 +112,7 @@ def insert(tx: Tx, canary: Canary) -> None:
         canary.due_at,
         canary.epoch,
     )
-    tx.insert(_insert, row)
+    tx.insert(_insert, row, canary.id, canary.seed)
 
 
 def save(tx: Tx, canary: Canary, seen: Canary) -> None:
@@ -262,11 +253,7 @@ def count_since(conn: Connection, seed: str, since: float) -> int:
 def sight(tx: Tx, seed: str, place: tuple[str, int, int], canary_id: str, at: float, header: bytes) -> bool:
     """Notes a message (folder, UIDVALIDITY, UID) as this canary's. False where it was noted before."""
     folder, validity, uid = place
-    known = _sighted.first(tx.conn, seed, folder, validity, uid)
-    if known:
-        return False
-    _sight.run(tx.conn, [(seed, folder, validity, uid, canary_id, at, header)])
-    return True
+    return _sight.run(tx.conn, [(seed, folder, validity, uid, canary_id, at, header)]) == 1
 
 
 def count_sightings(conn: Connection, seed: str, folder: str, validity: int, canary_id: str) -> int:

@@ -62,16 +62,25 @@ class Tx:
     fences: set[object] = field(default_factory=set)
     """Leases that were checked in this transaction: nobody can take one over before it ends."""
     _later: dict[Prepared, list[Row]] = field(default_factory=dict)
+    _about: set[str] = field(default_factory=set)
 
-    def insert(self, statement: Prepared, row: Row) -> None:
-        """Inserts a row with its like, in one go at the end of the transaction (or at `flush`)."""
+    def insert(self, statement: Prepared, row: Row, *about: str) -> None:
+        """Inserts a row with its like, in one go at the end of the transaction (or at `flush`).
+
+        about: what the row can be asked for by, see `flush`.
+        """
         self._later.setdefault(statement, []).append(row)
+        self._about.update(about)
 
-    def flush(self) -> None:
-        """Makes what was inserted so far visible to reads within the transaction."""
+    def flush(self, about: str | None = None) -> None:
+        """Makes what was inserted so far visible to reads within the transaction; where what is to be read is
+        named, only if any of it is about that: on a server each statement is a wait."""
+        if about is not None and about not in self._about:
+            return
         for statement, rows in self._later.items():
             statement.run(self.conn, rows)
         self._later.clear()
+        self._about.clear()
 
     def defer(self, *hints: Hint) -> None:
         """Publishes hints with the transaction: after its commit, and never without it."""

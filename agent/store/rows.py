@@ -239,7 +239,7 @@ _observe = Prepared(sa.insert(observations), ("at", "kind", "body"))
 
 def observe(tx: Tx, at: float, kind: str, body: Mapping[str, object]) -> None:
     """Leaves an observation for the evaluator: part of the commit of the result it comes from."""
-    _observe.run(tx.conn, [(at, kind, json.dumps(body))])
+    tx.insert(_observe, (at, kind, json.dumps(body)))
     tx.defer(EVALUATE)
 
 
