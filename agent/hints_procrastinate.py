@@ -13,13 +13,12 @@ from contextlib import suppress
 from typing import Any
 
 import procrastinate
-import psycopg
 import structlog
 from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import DEFAULT_QUEUE, Job
 from procrastinate.manager import JobManager
 from procrastinate.types import JSONValue
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import AsyncConnectionPool
 from sqlalchemy.engine import Connection
 
 from agent.hints import Handler, LocalHints
@@ -112,7 +111,7 @@ class ProcrastinateHints:
         while not stop.is_set():
             try:
                 await self._listen()
-            except (ConnectorException, PoolTimeout, psycopg.Error, OSError) as error:
+            except Exception as error:  # whatever it is: the worker is started again, the sweep goes on
                 log.warning("no hints from other agents for now", error=str(error.__cause__ or error))
             await asyncio.sleep(AGAIN)
 
