@@ -8,12 +8,14 @@ periodic tasks, no retries; jobs are deleted when done; a worker that ends is st
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 import procrastinate
+import psycopg
 import structlog
+from procrastinate.connector import Notify
 from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import DEFAULT_QUEUE, Job
 from procrastinate.manager import JobManager
@@ -28,8 +30,8 @@ from probes.errors import StoreError
 log = structlog.get_logger("hints")
 
 TASK = "look"
-POLL = 60.0
-"""Seconds after which jobs are looked for that no notification told of."""
+POLL = 20.0
+"""Seconds after which jobs are looked for that no notification told of: it came while nobody listened."""
 AGAIN = 2.0
 """Seconds before a worker that ended is started again."""
 FORGOTTEN = 600.0
@@ -147,7 +149,7 @@ class ProcrastinateHints:
         )
 
     def _app(self) -> procrastinate.App:
-        app = procrastinate.App(connector=procrastinate.PsycopgConnector())
+        app = procrastinate.App(connector=_Listening())
 
         @app.task(name=TASK, queue=DEFAULT_QUEUE)
         async def look(hints: list[list[str]]) -> None:
@@ -162,6 +164,16 @@ class ProcrastinateHints:
         """Deletes jobs that nobody will ever do: those of agents that are gone, done or half done. Raises
         StoreError."""
         return await self._database.write(lambda tx: _drop(tx.conn), durable=False)
+
+
+class _Listening(procrastinate.PsycopgConnector):
+    """Listens again after whatever ended it: the worker does not notice when its listener has died."""
+
+    async def listen_notify(self, on_notification: Notify, channels: Iterable[str]) -> None:
+        while True:
+            with suppress(ConnectorException, psycopg.Error, OSError):
+                await super().listen_notify(on_notification, channels)
+            await asyncio.sleep(AGAIN)
 
 
 _FORGOTTEN = """
