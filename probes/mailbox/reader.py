@@ -30,6 +30,9 @@ from probes.mailbox.presets import Preset
 from probes.mailbox.removal import Removals, remove
 from probes.mailbox.scan import FEW, Scanner, failed, has_token_field
 
+FIRST_BIDE: Final = 1.0
+LONGEST_BIDE: Final = 15.0
+"""Seconds until what the owner did not take is read again: at first, and at most."""
 WHOLE_CAP: Final = 256 * 1024
 """Bytes read of each message in a mailbox of bounces."""
 
@@ -83,6 +86,7 @@ class MailboxReader:
         self._removals = Removals()
         self._state: ReaderState | None = None
         self._agenda = Agenda(preset, self._burst, proved=0.0, looked=0.0)
+        self._bided = 0  # times in a row that the owner failed
         self._held = 0  # messages in the inbox when it was last read
         self._retry = False
 
@@ -197,7 +201,20 @@ class MailboxReader:
         while not self._stop.is_set():
             if session.fault is not None:
                 raise session.fault
-            await self._step(session, self._owner.expecting())
+            try:
+                await self._step(session, self._owner.expecting())
+            except OwnerFailed as error:
+                await self._bide(error)
+            else:
+                self._bided = 0
+
+    async def _bide(self, error: OwnerFailed) -> None:
+        """The owner could not take what was read (its store may be away): the mailbox is not to blame, so the
+        session stays, and everything is read again in a while."""
+        self._bided += 1
+        await self._say(False, Reason.OWNER_FAILED, error.detail)
+        await self._rest(min(LONGEST_BIDE, FIRST_BIDE * self._bided))
+        self._agenda.scan_now = True
 
     async def _step(self, session: ImapSession, expected: Expectation) -> None:
         agenda, now = self._agenda, self._clock.monotonic()
