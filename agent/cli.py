@@ -99,6 +99,11 @@ def _config_too(parser: argparse.ArgumentParser) -> None:
                 _config_too(sub)
 
 
+def _say_no_more() -> None:
+    """Sends what is still kept for standard output nowhere, so that it does not fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The entry point. Returns the exit code."""
     top = parser()
@@ -107,7 +112,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         top.print_help()
         return 2
     try:
-        return int(args.run(args))
+        code = int(args.run(args))
+        sys.stdout.flush()  # what cannot be written is told here, not at the interpreter's end
+        return code
     except ConfigError as error:
         print(clean(f"mailcanary: {error}"), file=sys.stderr)  # it may hold a server's words
         return 2
@@ -115,8 +122,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(clean(f"mailcanary: {error}"), file=sys.stderr)  # it may hold a server's words
         return 3
     except BrokenPipeError:
-        # Whoever read our output has had enough, as `head` does.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        # Whoever read our output has had enough, as `head` does; what was not heard is no pass.
+        _say_no_more()
+        return 3
+    except OSError as error:
+        _say_no_more()
+        print(clean(f"mailcanary: {error}"), file=sys.stderr)
+        return 3
     except KeyboardInterrupt:
         return 130

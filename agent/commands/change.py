@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     from agent.commands.common import load_config
     from agent.logs import configure as configure_logs
 
-    config = load_config(args, require_secrets=True)
+    config = load_config(args, require_secrets=args.action not in ("list", "show"))
     configure_logs(config.agent.log_format, "warning")
     actions: dict[str, Callable[[Config, argparse.Namespace], int]] = {
         "start": _start,
@@ -239,7 +239,10 @@ def _list(config: Config, args: argparse.Namespace) -> int:
     from agent.commands.common import print_json
     from agent.store import rounds
 
-    for change in _read(config, rounds.list_changes):
+    changes = _read(config, rounds.list_changes)
+    if not changes and args.format == "text":
+        print("no change has been recorded yet")
+    for change in changes:
         told = change_json(change)
         if args.format == "json":
             print_json(told)

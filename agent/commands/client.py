@@ -60,10 +60,12 @@ async def request(
         ):
             if response.status >= 400:
                 raise _refusal(url, response.status, await response.text())
-            answer: dict[str, Any] = await response.json()
-            return answer
-    except (aiohttp.ClientError, TimeoutError) as error:
+            answer: Any = await response.json()
+    except (aiohttp.ClientError, TimeoutError, ValueError) as error:  # ValueError: no JSON, or no header
         raise HttpUnavailable(f"{url}: {error or type(error).__name__}") from None
+    if not isinstance(answer, dict) or not str(answer.get("schema")).startswith("mailcanary."):
+        raise HttpUnavailable(f"{url}: what answers there is no mailcanary")
+    return answer
 
 
 def _refusal(url: str, status: int, said: str) -> MailcanaryError:

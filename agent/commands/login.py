@@ -95,6 +95,7 @@ async def _log_in(config: Config, args: argparse.Namespace, settings: OAuth2) ->
 
 
 async def _by_device(args: argparse.Namespace, settings: OAuth2, provider: str, means: Means) -> str:
+    from agent.forms.cells import clean
     from agent.runner.credentials import form_post
     from probes.mailbox.first_login import device_login
 
@@ -104,7 +105,7 @@ async def _by_device(args: argparse.Namespace, settings: OAuth2, provider: str, 
         _application(settings, provider),
         _url(args.device_url, provider, "device_url", settings),
         _url(settings.token_url, provider, "token_url", settings),
-        lambda url, code: print(f"Open {url} and type in the code {code}", flush=True),
+        lambda url, code: print(clean(f"Open {url} and type in the code {code}"), flush=True),
     )
 
 

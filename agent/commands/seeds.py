@@ -30,6 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Lists, or asks the running agent to try again."""
     from agent.commands.common import load_config, open_existing
+    from agent.forms.cells import clean
     from agent.store import rows
     from probes.clock import rfc3339
     from probes.errors import ConfigError
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         good = good and readable
         state = "readable" if readable else (f"{row['reason']} {row['detail']}" if row else "never read")
         scanned = rfc3339(row["scanned_at"]) if row and row["scanned_at"] else "never"
-        print(f"{name:20} {seed.provider:12} {state.strip()}, last full scan {scanned}")
+        print(clean(f"{name:20} {seed.provider:12} {state.strip()}, last full scan {scanned}"))
     return 0 if good else 3
 
 

@@ -128,7 +128,8 @@ def _reply_evidence(event: Sent, now: Moment) -> tuple[Evidence, ...]:
         reply = event.reply
         text = " ".join(part for part in (str(reply.code), reply.enhanced, reply.text) if part)
         return (Evidence("smtp-reply", text, now.wall),)
-    return (Evidence(event.fault or "smtp", event.detail, now.wall),) if event.detail else ()
+    kind = event.fault or "smtp"
+    return (Evidence(kind, event.detail.removeprefix(f"{kind}: "), now.wall),) if event.detail else ()
 
 
 def _deferred(canary: Canary, event: Sent, now: Moment, facts: dict[str, object]) -> Canary:

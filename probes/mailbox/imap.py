@@ -113,7 +113,8 @@ class ImapSession:
         except ssl.SSLError as error:
             raise MailboxUnavailable(f"TLS: {tls_reason(error)}", reason="tls-failed") from None
         except OSError as error:
-            raise MailboxUnavailable(f"cannot connect: {error}", reason="connect-failed") from None
+            why = error.strerror or error
+            raise MailboxUnavailable(f"cannot connect: {why}", reason="connect-failed") from None
 
     def _pipe(self) -> TlsPipe:
         if self.access.tls is None:

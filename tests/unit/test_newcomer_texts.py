@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import os
+import socket
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
-from agent.cli import parser
-from agent.commands.client import _refusal
+from agent.cli import main, parser
+from agent.commands.client import _refusal, request
 from agent.forms.cells import headline
 from agent.inspection.sources import sources, split
-from agent.store.schema import backup
-from probes.errors import ConfigError, HttpUnavailable, StoreError
+from agent.store.schema import backup, open_store
+from probes.canary.state import Moment
+from probes.canary.track import Sent, _reply_evidence
+from probes.errors import ConfigError, HttpUnavailable, MailboxUnavailable, StoreError
+from probes.mailbox.access import MailboxAccess, Password
+from probes.mailbox.imap import ImapSession
 
 
 @pytest.mark.parametrize(
@@ -70,3 +79,65 @@ def test_a_long_line_of_digits_is_no_mbox() -> None:
     octets = b"From a " + b"1" * 2_000_000 + b"\nFrom b: 2026\n"
     (found,) = split("x", octets)  # quadratic, it would take an hour
     assert "no mail message" in found.problem
+
+
+def test_output_that_nobody_gets_is_no_pass() -> None:
+    command = [sys.executable, "-m", "agent", "schema"]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (3, b"mailcanary: [Errno 28] No space left on device\n")
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, timeout=120, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (3, b"")
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"{", "application/json"),
+        (b"[]", "application/json"),
+        (b"{}", "application/json"),
+        (b"x", "text/html"),
+    ],
+)
+async def test_what_is_no_agent_is_told_so(body: bytes, kind: str) -> None:
+    async def other(_request: web.Request) -> web.Response:
+        return web.Response(body=body, content_type=kind)
+
+    app = web.Application()
+    app.router.add_get("/", other)
+    async with TestServer(app) as server:
+        with pytest.raises(HttpUnavailable):
+            await request(str(server.make_url("/")))
+        with pytest.raises(HttpUnavailable):
+            await request(str(server.make_url("/")), token="two\nlines")
+
+
+async def test_a_host_without_an_address_is_told_in_words() -> None:
+    async def refused(*_: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    access = MailboxAccess("imap.nowhere.example", 993, "a", Password("b"))
+    session = ImapSession(access, lambda: None, dialer=refused)
+    with pytest.raises(MailboxUnavailable, match="cannot connect: Name or service"):
+        await session.open()
+
+
+def test_the_kind_of_a_fault_is_told_once() -> None:
+    now = Moment(1_800_000_000.0, 1_000.0, "boot-1")
+    event = Sent("unreachable", None, fault="dns", detail="dns: smtp.acme.example has no address")
+    assert [(e.kind, e.text) for e in _reply_evidence(event, now)] == [
+        ("dns", "smtp.acme.example has no address")
+    ]
+
+
+def test_a_store_without_changes_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "mail.yaml"
+    config.write_text(
+        f"agent: {{store: 'sqlite:///{tmp_path / 'a.db'}', token: {{env: NOT_NEEDED}}}}\nblocklists: {{}}\n"
+    )
+    open_store(f"sqlite:///{tmp_path / 'a.db'}").close()
+    assert main(["--config", str(config), "change", "list"]) == 0
+    assert capsys.readouterr().out == "no change has been recorded yet\n"
