@@ -24,7 +24,6 @@ _FIELD = re.compile(
     rb"[^\n]*+(?:\n|\Z)"  # a line that is no field
 )
 _NOT_BLANK = re.compile(rb"[^\r\n]|\Z")
-_EMPTY_LINE = re.compile(rb"\n\r?\n")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _ENCODED_WORD = re.compile(r"=\?([^?\s]{1,60})\?([bBqQ])\?([^?\s]{0,4000})\?=")
 _BETWEEN_ENCODED = re.compile(r"(\?=)[ \t\r\n]+(?==\?)")
@@ -91,8 +90,11 @@ def _start(raw: bytes) -> int:
 def _extent(raw: bytes, start: int) -> tuple[int, int]:
     """Where the header ends and where the body starts. An empty line ends it; one of blanks alone does not
     continue a field either, except in the eyes of obsolete folding, which no provider writes."""
-    found = _EMPTY_LINE.search(raw, start)
-    return (found.start() + 1, found.end()) if found is not None else (len(raw), len(raw))
+    crlf = raw.find(b"\n\r\n", start)
+    bare = raw.find(b"\n\n", start, crlf + 1 if crlf >= 0 else len(raw))
+    if bare >= 0:
+        return bare + 1, bare + 2
+    return (crlf + 1, crlf + 3) if crlf >= 0 else (len(raw), len(raw))
 
 
 def unfold(raw: bytes) -> str:

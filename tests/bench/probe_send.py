@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 
+from agent.process import run
 from probes.canary.message import MessageTemplate, new_message_id
 from probes.canary.submission import SubmitResult
 from probes.canary.submit import submit
@@ -101,11 +102,11 @@ class _Canary:
 
 def _rows(way: Way, port: int, count: int) -> list[BenchRow]:
     canary = _Canary(way)
-    asyncio.run(canary.send(1))
+    run(canary.send(1))
     bare, sent, built = [], [], []
     for _ in range(RUNS):
         bare.append(_spent(count, lambda: _bare(port, isinstance(way, Relay), count)))
-        sent.append(_spent(count, lambda: asyncio.run(canary.send(count))))
+        sent.append(_spent(count, lambda: run(canary.send(count))))
         built.append(_spent(1_000, lambda: [canary.build() for _ in range(1_000)] and None))
     build, send, limit = (statistics.median(costs) for costs in (built, sent, bare))
     name = "relay" if isinstance(way, Relay) else "direct"
