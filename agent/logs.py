@@ -8,8 +8,15 @@ from typing import Literal
 
 import structlog
 
+from agent.forms.cells import clean
+
 QUIET = ("aiosmtplib", "aioimaplib", "aiohttp.access", "apprise", "asyncio", "mail.log", "alembic")
 """Libraries whose debug output may hold credentials or message text: warnings at most."""
+
+
+def _clean(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """What servers and strangers say may stand in a field: it must move no terminal's cursor."""
+    return {name: clean(value) if isinstance(value, str) else value for name, value in event.items()}
 
 
 def configure(format_: Literal["auto", "text", "json"] = "auto", level: str = "info") -> None:
@@ -21,6 +28,7 @@ def configure(format_: Literal["auto", "text", "json"] = "auto", level: str = "i
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
     shared: list[structlog.typing.Processor] = [
+        _clean,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
     ]

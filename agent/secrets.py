@@ -62,12 +62,15 @@ class Secret:
 
     def reveal(self) -> str:
         """The secret itself, read now. Raises SecretUnavailable, which names the place, never the value."""
-        if self.kind == "plain":
-            return self._plain
-        value = self._from_env() if self.kind == "env" else self._from_file(self._path())
+        value = self._value()
         if not value:
             self._fail(f"{self.reference()} is empty")
         return value
+
+    def _value(self) -> str:
+        if self.kind == "plain":
+            return self._plain
+        return self._from_env() if self.kind == "env" else self._from_file(self._path())
 
     def problem(self) -> str | None:
         """Why `reveal()` would fail, or None."""

@@ -151,7 +151,7 @@ class Fetcher:
             found = await self._once(url, limits, started, method, data, headers)
             if found.status not in REDIRECTS or not limits.redirects:
                 break
-            url = urljoin(url, found.headers.get("location", ""))
+            url = _target(url, found.headers.get("location", ""))
             headers = {}  # credentials are for the first host only
             if data is not None:
                 raise _failure("redirect", url, "a request with a body is not sent elsewhere")
@@ -235,6 +235,14 @@ class Fetcher:
             return [ip_address(text) for text in texts]
         except ValueError:
             raise _failure("dns", url, "an address record that is no address") from None
+
+
+def _target(url: str, location: str) -> str:
+    """Where a redirect leads. Raises HttpUnavailable where that is no URL."""
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        raise _failure("bad-url", url, "it redirects to what is no URL") from None
 
 
 def _host(url: str, limits: Limits, allow_loopback: bool) -> str:

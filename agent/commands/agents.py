@@ -91,8 +91,8 @@ def _table(found: list[AgentStatus]) -> Table:
 
     table = Table()
     columns = ("agent", "state", "region", "version", "holds", "lag", "last heartbeat", "config")
-    for name in columns:
-        table.add_column(name)
+    for name in columns:  # folded, never cut: `agents forget` wants the whole place
+        table.add_column(name, overflow="fold", no_wrap=name == "agent")
     for one in found:
         member = one.member
         holds = ", ".join(f"{count} {kind}" for kind, count in sorted(one.held.items())) or "-"

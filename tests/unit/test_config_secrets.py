@@ -63,6 +63,7 @@ def test_credential(tmp_path: Path) -> None:
     [
         ({"env": "GONE"}, "the environment has no GONE"),
         ({"env": "EMPTY"}, "{env: EMPTY} is empty"),
+        ("", "a plain secret is empty"),
         (
             {"credential": "x"},
             "{credential: x} needs CREDENTIALS_DIRECTORY, which systemd sets for LoadCredential=",

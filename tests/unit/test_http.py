@@ -156,6 +156,7 @@ async def test_redirects_are_an_answer_unless_asked_for() -> None:
             "/loop": "/loop",
             "/out": "https://10.0.0.1/",
             "/down": "http://mx.example.net/",
+            "/odd": "https://[",
         }
         path = request.path
         if path in target:
@@ -169,6 +170,7 @@ async def test_redirects_are_an_answer_unless_asked_for() -> None:
         assert await reason(fetcher, url + "/loop", Limits(redirects=3)) == "redirect"
         assert await reason(fetcher, url + "/out", Limits(redirects=3)) == "inside"
         assert await reason(fetcher, url + "/down", Limits(redirects=3)) == "bad-url"
+        assert await reason(fetcher, url + "/odd", Limits(redirects=3)) == "bad-url"
 
 
 async def test_the_certificate_is_verified() -> None:

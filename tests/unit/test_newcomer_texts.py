@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import os
 import socket
 import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from rich.console import Console
 
 from agent.cli import main, parser
+from agent.commands.agents import _table
 from agent.commands.client import _refusal, request
 from agent.forms.cells import headline
 from agent.inspection.sources import sources, split
@@ -141,3 +146,14 @@ def test_a_store_without_changes_says_so(tmp_path: Path, capsys: pytest.CaptureF
     open_store(f"sqlite:///{tmp_path / 'a.db'}").close()
     assert main(["--config", str(config), "change", "list"]) == 0
     assert capsys.readouterr().out == "no change has been recorded yet\n"
+
+
+def test_the_place_of_an_agent_is_never_cut_off() -> None:
+    member = SimpleNamespace(
+        place="mail-canary-1.acme.example:9465", region="", version="0.1.0", lag=0.1, config_hash="0" * 16
+    )
+    one: Any = SimpleNamespace(member=member, held={"mailbox": 3}, state="working", silence=1.0, current=True)
+    kept = io.StringIO()
+    Console(file=kept, width=80).print(_table([one]))
+    assert member.place in kept.getvalue()
+    assert "…" not in kept.getvalue()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
+import structlog
 
+from agent import logs
 from agent.commands import why
 from agent.inspection import text
 
@@ -38,3 +40,17 @@ def test_why_prints_no_control_characters(kind: str, capsys: pytest.CaptureFixtu
 def test_inspect_prints_no_control_characters(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text, "_lines", lambda facts: iter([facts["subject"]]))
     assert shown(text.render({"subject": HOSTILE}))
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_the_log_keeps_no_control_characters(
+    form: Literal["text", "json"], capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.configure(form)
+    try:
+        structlog.get_logger().warning("mailbox", reason=HOSTILE.replace(" ", ""), times=2)
+    finally:
+        structlog.reset_defaults()
+    err = capsys.readouterr().err
+    assert "mailbox" in err
+    assert shown(err.replace("\x1b[0m", ""))
