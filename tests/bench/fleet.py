@@ -25,8 +25,8 @@ from tests.fleet.world import Load, load_world, many_files
 SENDERS, SEEDS = 20, 50
 AGENTS = (1, 2, 4)
 WAITING = 10_000
-WARM, BUSY, IDLE, CALM = 3.0, 6.0, 8.0, 8.0
-"""Seconds to begin, to measure at full load, with everything waiting, and at a calm pace."""
+WARM, BUSY, CALM, REST, IDLE = 3.0, 6.0, 8.0, 10.0, 8.0
+"""Seconds to begin, at full load, at a calm pace, until a start is over, and with everything waiting."""
 FULL, STEADY, NEVER = "3s", "80s", "10d"
 """A route's interval: more than there is CPU for, a dozen canaries a second, none."""
 EACH = "a canary"
@@ -130,7 +130,7 @@ async def _idle(server: Postgres | None, folder: Path, url: str, agents: int) ->
     waiting(store, WAITING, [f"box{n}" for n in range(SEEDS)], "dovecot")
     store.close()
     async with load_world() as world, _bench(server, world, folder, url, agents, NEVER) as bench:
-        await asyncio.sleep(WARM)
+        await asyncio.sleep(REST)
         spent = await bench.during(IDLE)
         restart = await _restart(bench.fleet, bench.fleet.agents[0])
         return spent.agents / spent.at / agents, restart

@@ -159,3 +159,9 @@ def knowing(server: Postgres, database: str, handled: dict[str, list[float]]) ->
     )
     known = {str(token): float(str(at)) for token, at in server.sql(query, database) if at is not None}
     return sorted(known[token] - times[0] for token, times in handled.items() if times and token in known)
+
+
+def disk_of(server: Postgres, url: str) -> int:
+    """Bytes of a database's files."""
+    name = url.rpartition("/")[2]
+    return int(str(server.sql(f"SELECT pg_database_size('{name}')")[0][0]))
