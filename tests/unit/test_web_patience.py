@@ -61,6 +61,19 @@ async def test_a_request_that_never_ends_is_hung_up_on(said: bytes, monkeypatch:
         assert await asyncio.wait_for(reader.read(), 30) == b""
 
 
+async def test_a_connection_too_many_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "MOST", 1)
+    async with connected() as (reader, writer):
+        for _ in range(2):  # the first goes on being served
+            writer.write(b"GET /store HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert b" 503 " in await asyncio.wait_for(reader.readline(), 30)
+            await reader.readuntil(b"\r\n\r\n")
+            await reader.readline()
+            other, hung_up = await asyncio.open_connection(*writer.get_extra_info("peername")[:2])
+            assert await asyncio.wait_for(other.read(), 30) == b""
+            hung_up.close()
+
+
 async def test_a_body_that_never_comes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patience, "SENDING", 0.1)
     monkeypatch.setattr(patience, "LINGERING", 0.1)
