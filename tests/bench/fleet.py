@@ -25,7 +25,7 @@ from tests.fleet.world import Load, load_world, many_files
 SENDERS, SEEDS = 20, 50
 AGENTS = (1, 2, 4)
 WAITING = 10_000
-WARM, BUSY, CALM, REST, IDLE = 3.0, 6.0, 8.0, 10.0, 8.0
+WARM, BUSY, CALM, REST, IDLE = 3.0, 6.0, 8.0, 15.0, 8.0
 """Seconds to begin, at full load, at a calm pace, until a start is over, and with everything waiting."""
 FULL, STEADY, NEVER = "3s", "80s", "10d"
 """A route's interval: more than there is CPU for, a dozen canaries a second, none."""
