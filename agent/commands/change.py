@@ -66,8 +66,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Does what is asked; the exit code is the outcome."""
     from agent.commands.common import load_config
+    from agent.commands.probe import check_output
     from agent.logs import configure as configure_logs
 
+    check_output(getattr(args, "output", None))
     config = load_config(args, require_secrets=args.action not in ("list", "show"))
     configure_logs(config.agent.log_format, "warning")
     actions: dict[str, Callable[[Config, argparse.Namespace], int]] = {

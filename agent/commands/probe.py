@@ -80,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
     from agent.logs import configure as configure_logs
     from probes.outcome import Outcome
 
+    check_output(args.output)
     config = None if args.agent and not args.dry_run else load_config(args, require_secrets=True)
     configure_logs(config.agent.log_format if config else "auto", "warning")
     ask = asked(args)
@@ -104,6 +105,19 @@ def asked(args: argparse.Namespace, **more: Any) -> Ask:
         count=getattr(args, "count", 1),
         **{"baseline": getattr(args, "baseline", ""), "key": getattr(args, "key", ""), **more},
     )
+
+
+def check_output(output: str | None) -> None:
+    """Raises ConfigError where no report can be written: told before mail is sent, not after."""
+    import os
+
+    from probes.errors import ConfigError
+
+    if not output:
+        return
+    path = Path(output)
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise ConfigError(f"--output {output}: no file can be written there")
 
 
 def tell(report: Mapping[str, Any], form: str, output: str | None) -> None:

@@ -20,6 +20,7 @@ from rich.console import Console
 from agent.cli import main, parser
 from agent.commands.agents import _table
 from agent.commands.client import _refusal, request
+from agent.commands.probe import check_output
 from agent.forms.cells import headline
 from agent.inspection.sources import sources, split
 from agent.store.schema import backup, open_store
@@ -157,3 +158,15 @@ def test_the_place_of_an_agent_is_never_cut_off() -> None:
     Console(file=kept, width=80).print(_table([one]))
     assert member.place in kept.getvalue()
     assert "…" not in kept.getvalue()
+
+
+@pytest.mark.parametrize("words", [["probe"], ["change", "start", "x"]])
+def test_a_report_that_cannot_be_written_is_told_before_mail_is_sent(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for output in (tmp_path, tmp_path / "nowhere" / "x"):
+        # Without a config it could not even begin.
+        assert main(["--config", "/no/such", *words, "--output", str(output)]) == 2
+        assert "no file can be written there" in capsys.readouterr().err
+    check_output(str(tmp_path / "report"))
+    check_output(None)
