@@ -133,6 +133,10 @@ class Rounds:
         row, lease = await self.services.database.write(lambda tx: self._begin(tx, new))
         if lease is not None:
             self.services.fleet.keep(lease)
+        held = self.services.fleet.holds(
+            ROUND + row.id
+        )  # also one that a killed command left and that was let be
+        if held and row.state == rounds.RUNNING and row.id not in self._tasks:
             self._spawn(row)
         return row.id
 
