@@ -64,6 +64,7 @@ async def _side(server: Postgres | None, agents: int) -> Side:
         with _store(server, folder / "second") as other:
             async with load_world() as world:
                 calm = await _calm(server, world, folder / "calm", other, agents)
+        with _store(server, folder / "third") as other:
             idle, restart = await _idle(server, folder / "idle", other, agents)
     title = f"PostgreSQL, {agents} agent{'s' * (agents > 1)}" if server else "SQLite"
     return Side(title, agents, busy, idle, restart, calm)
