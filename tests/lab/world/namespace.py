@@ -110,7 +110,7 @@ class Namespace:
 
     def run(self, *argv: str, stdin: bytes = b"", check: bool = True, timeout: float = 15) -> str:
         """Runs a command inside and returns its output; LabError when it fails."""
-        command = ["nsenter", "-t", str(self.init_pid), "-m", "-p", program(argv[0]), *argv[1:]]
+        command = ["nsenter", "-t", str(self.init_pid), "-m", "-p", "-r", program(argv[0]), *argv[1:]]
         done = subprocess.run(command, input=stdin, capture_output=True, timeout=timeout, check=False)
         if check and done.returncode != 0:
             raise LabError(
