@@ -5,8 +5,10 @@ files would all be one worker's, and what they share between their tests would b
 """
 
 from collections import defaultdict
+from collections.abc import Iterator
 
 import pytest
+import structlog
 
 from tests.fakes.stores import postgres, postgres_url, store_url
 
@@ -17,7 +19,11 @@ SECONDS = {
     "test_change_verdicts.py": 80,
     "test_prometheus.py": 75,
     "test_commands.py": 55,
+    "test_g12_fleet.py": 55,
+    "test_rolling_agents.py": 45,
+    "test_two_agents.py": 40,
     "test_demo.py": 40,
+    "test_outage.py": 30,
     "test_records.py": 35,
     "test_g01_crash.py": 30,
     "test_g08_alerts.py": 30,
@@ -33,6 +39,13 @@ SECONDS = {
 """What the slowest files took on two cores; need not be right, only in proportion."""
 OTHERS = 5
 QUICK = "unit"
+
+
+@pytest.fixture(autouse=True)
+def _logs_of_its_own() -> Iterator[None]:
+    """A command that a test runs sends the logs to that test's standard error, which is closed afterwards."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.hookimpl(trylast=True)

@@ -16,7 +16,9 @@ from pathlib import Path
 from tests.fakes.dovecot import GID, UID, free_port, make_certificate
 
 CACHE = Path(__file__).parents[2] / ".cache" / "cyrus"
-PACKAGES = "cyrus-imapd cyrus-common libxapian30 libical3 libpcre3".split()
+PACKAGES = (
+    "cyrus-imapd cyrus-common libical3 libjansson4 libpcre3 libpq5 libwrap0 libxapian30 libzephyr4"
+).split()
 LIBRARIES = ("usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu", "usr/lib")
 IMAPD = """
 configdirectory: {root}/conf

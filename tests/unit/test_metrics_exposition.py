@@ -16,7 +16,7 @@ from agent import __version__
 from agent.config.models import Route
 from agent.metrics import Metrics, budget
 from agent.metrics.families import Histogram, Numbers, number
-from agent.metrics.process import METHODS, RESULTS, STAGES
+from agent.metrics.process import KINDS, METHODS, RESULTS, STAGES
 from agent.metrics.routes import REASONS, Verdict
 from agent.metrics.specs import Spec
 from probes.canary import track
@@ -205,7 +205,7 @@ def test_hostile_mail_adds_no_series() -> None:
         metrics.judged(after)
     assert judged > 1_000, "some of it has to be believed"
     closed = {*METHODS, *RESULTS, *STAGES, *(p.value for p in Placement), *(o.value for o in Outcome)}
-    closed |= {"s", "a", "gmail", "250", "accepted", "other", *REASONS, __version__}
+    closed |= {"s", "a", "gmail", "250", "accepted", "other", *KINDS, *REASONS, __version__}
     labels = re.findall(r'(\w+)="((?:[^"\\\\]|\\\\.)*)"', metrics.render().decode())
     assert {value for name, value in labels if name != "le"} <= closed
     assert len(metrics.render().splitlines()) < budget.series(1, 1, 1, 1)
