@@ -28,7 +28,7 @@ def rows(name: str, corpus: Path) -> Iterator[Row]:
 
 
 def main() -> int:
-    """Prints the report; 1 where something differs that should not."""
+    """Prints the report; 1 where a set is below its bar."""
     parser = argparse.ArgumentParser(prog="python -m tests.conformance", description=__doc__)
     parser.add_argument("--corpus", type=Path, default=CORPUS, help="where the public data lies")
     parser.add_argument("--notes", action="store_true", help="every difference, with its reason")
@@ -41,7 +41,7 @@ def main() -> int:
     for name in args.sets or sets():
         for row in rows(name, args.corpus):
             print(f"{row.name} {row.passed} {row.total}", flush=True)
-            short = short or row.passed < row.total
+            short = short or not row.met
             for note in row.notes if args.notes else ():
                 print(f"    {note}")
     return int(short)
