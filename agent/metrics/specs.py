@@ -287,7 +287,7 @@ STORE_BYTES = Spec(
     "store_size_bytes",
     "gauge",
     (),
-    "Size of the store; SQLite only.",
+    "Size of the store. Of PostgreSQL: the whole database.",
     "deriv(mailcanary_store_size_bytes[1d])",
 )
 SERIES = Spec(

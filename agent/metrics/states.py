@@ -94,10 +94,7 @@ def _agents(conn: Connection, now: float) -> list[tuple[tuple[str, ...], float]]
 
 
 def _size(conn: Connection) -> list[tuple[tuple[str, ...], float]]:
-    if conn.dialect.name != "sqlite":
-        return []
-    pages = conn.exec_driver_sql("PRAGMA page_count").scalar_one()
-    return [((), float(pages * conn.exec_driver_sql("PRAGMA page_size").scalar_one()))]
+    return [((), rows.store_size(conn))]
 
 
 def load(conn: Connection, config: Config, routes: Routes, now: float) -> None:

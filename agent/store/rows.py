@@ -271,3 +271,11 @@ def _runs(ids: Sequence[int]) -> list[tuple[int, int]]:
         else:
             runs.append((number, number))
     return runs
+
+
+def store_size(conn: Connection) -> float:
+    """Bytes of the store: SQLite's file without its log, or the PostgreSQL database."""
+    if conn.dialect.name == "postgresql":
+        return float(conn.exec_driver_sql("SELECT pg_database_size(current_database())").scalar_one())
+    pages, each = (conn.exec_driver_sql(f"PRAGMA {n}").scalar_one() for n in ("page_count", "page_size"))
+    return float(pages * each)

@@ -47,7 +47,9 @@ class Truth:
     changes: Mapping[str, int]
     readable: Shown
     usable: Shown
-    size: float | None
+    size: float
+    grows: float
+    """How much the store may have grown between two looks: PostgreSQL grows by itself."""
 
     def newest(self) -> dict[str, Canary]:
         """By route, the canary that speaks for it."""
@@ -57,14 +59,6 @@ class Truth:
     def healthy(self) -> Shown:
         """By zone, as the newest sweep found it."""
         return {row["zone"]: float(row["healthy"]) for row in self.zones}
-
-
-def _size(conn: Connection) -> float | None:
-    """Bytes of SQLite's file; None where the store is PostgreSQL, whose size is not the agent's to tell."""
-    if conn.dialect.name != "sqlite":
-        return None
-    pages, each = (conn.exec_driver_sql(f"PRAGMA {n}").scalar_one() for n in ("page_count", "page_size"))
-    return float(pages * each)
 
 
 def read(conn: Connection, config: Config, earlier: Iterable[Row] = ()) -> Truth:
@@ -93,7 +87,8 @@ def read(conn: Connection, config: Config, earlier: Iterable[Row] = ()) -> Truth
         Counter(f"{row['domain']} {kind_of(row['name'], row['rdtype'])}" for row in every(record_events)),
         {name: float(boxes[name]["readable"]) for name in config.seeds if name in boxes},
         {name: float(row["usable"]) for name, row in rows.sender_rows(conn).items()},
-        _size(conn),
+        rows.store_size(conn),
+        0.0 if conn.dialect.name == "sqlite" else float(1 << 20),
     )
 
 
@@ -288,7 +283,6 @@ STATES: Mapping[Key, Work] = {
     (AGENT, "Mailboxes", 0): lambda t: t.readable,
     (AGENT, "Senders", 0): lambda t: t.usable,
     (AGENT, "Notifications", 2): _waiting,
-    (AGENT, "Store", 0): lambda t: {} if t.size is None else {"": t.size},
 }
 """What is as it is: shown in full, a 0 too. A legend of "" is the agent's instance."""
 
@@ -313,6 +307,7 @@ MEASURED: Mapping[Key, Callable[[Truth, float], tuple[Shown, float]]] = {
     (AGENT, "CPU", 0): lambda _t, _now: ({"": 1.0}, 1.0),
     (AGENT, "Memory", 0): lambda _t, _now: ({"": _resident()}, 0.3 * _resident()),
     (AGENT, "Open files", 0): lambda _t, _now: ({"open": _open_files()}, 20.0),
+    (AGENT, "Store", 0): lambda t, _now: ({"": t.size}, t.grows),
     (AGENT, "Clock", 0): lambda _t, _now: ({"": 0.0}, 2.0),
     (AGENT, "Cost of a scrape", 0): lambda _t, _now: ({"": 0.25}, 0.25),
 }
