@@ -7,12 +7,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from agent.fleet.assignment import Candidate, Resource, owner
 from tests.fakes.postgres import Postgres
 from tests.fleet.agents import Fleet, FleetAgent
 from tests.fleet.world import Load
 
 LONGEST = 60.0
 MAILBOX = "mailbox/"
+MEMBERS = "SELECT holder FROM agents WHERE state <> 'lost'"
 
 
 @dataclass
@@ -45,13 +47,15 @@ class Scene:
             await asyncio.sleep(0.05)
 
     async def spread(self) -> None:
-        """Waits until every agent that runs holds something, and all mailboxes are read."""
+        """Waits until all agents that run are members, each mailbox is with the agent it falls to, and all
+        are read. Of so few mailboxes none may fall to an agent."""
 
         def is_spread() -> bool:
-            held = self.leases()
-            pids = {holder.split(":")[2] for holder in held.values()}
-            boxes = sum(name.startswith(MAILBOX) for name in held)
-            return boxes >= self.mailboxes and all(str(agent.pid) in pids for agent in self.fleet.up)
+            members = [Candidate(str(row[0])) for row in self.server.sql(MEMBERS, self.database)]
+            pids = {int(member.holder.split(":")[2]) for member in members}
+            held = {name: holder for name, holder in self.leases().items() if name.startswith(MAILBOX)}
+            placed = all(owner(Resource(name), members) == holder for name, holder in held.items())
+            return placed and len(held) >= self.mailboxes and pids == {agent.pid for agent in self.fleet.up}
 
         await self.until(is_spread, "the work was never spread over all agents")
         await self.all_read(0.0)
