@@ -7,29 +7,52 @@ import types
 from collections.abc import Callable, Mapping
 from enum import Enum
 from functools import cache
+from operator import attrgetter
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from probes.errors import DataError
 
 T = TypeVar("T")
 Decoder = Callable[[Any], Any]
-_PLAIN = frozenset((str, int, float, bool))
+_PLAIN = frozenset((str, int, float, bool, type(None)))
+
+
+Encoder = Callable[[Any], Any]
 
 
 def to_json(value: object) -> Any:
     """The value as dicts, lists, strings, numbers and None; fields that hold their default are left out."""
-    if value is None or type(value) in _PLAIN:
-        return value
-    if isinstance(value, Enum):
-        return value.value
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        found = ((name, default, getattr(value, name)) for name, default in _fields(type(value)))
-        return {name: to_json(v) for name, default, v in found if v != default}
-    if isinstance(value, Mapping):
-        return {str(k): to_json(v) for k, v in value.items()}
-    if isinstance(value, (tuple, list, set, frozenset)):
-        return [to_json(v) for v in value]
-    return value
+    kind: Any = type(value)
+    return value if kind in _PLAIN else _encoder(kind)(value)
+
+
+@cache
+def _encoder(kind: type) -> Encoder:
+    """How values of that type are written."""
+    if issubclass(kind, Enum):
+        return attrgetter("_value_")  # what `value` leads to, by a long way
+    if dataclasses.is_dataclass(kind):
+        return _object_encoder(kind)
+    if issubclass(kind, Mapping):
+        return lambda value: {str(k): to_json(v) for k, v in value.items()}
+    if issubclass(kind, (tuple, list, set, frozenset)):
+        return lambda value: [to_json(v) for v in value]
+    return lambda value: value
+
+
+def _object_encoder(kind: type) -> Encoder:
+    fields = _fields(kind)
+    read = attrgetter(*(name for name, _ in fields)) if len(fields) > 1 else None
+
+    def encode(value: Any) -> dict[str, Any]:
+        values = read(value) if read else [getattr(value, name) for name, _ in fields]
+        return {
+            name: v if type(v) in _PLAIN else to_json(v)
+            for (name, default), v in zip(fields, values, strict=True)
+            if v != default
+        }
+
+    return encode
 
 
 @cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import structlog
 
@@ -100,9 +101,9 @@ class Membership:
     _looking_since: float = float("inf")
     """Monotonic: since when heartbeats came through. Before that others may look dead and not be."""
 
-    @property
+    @cached_property
     def holder(self) -> str:
-        """This process's name."""
+        """This process's name: the one fact that never changes."""
         return self.facts().holder
 
     def sure(self) -> bool:

@@ -74,14 +74,19 @@ class Ledger:
         """The open intent for that mailbox that bears the token."""
         return self._waiting.get(seed, {}).get(token) or self._known.get(seed, {}).get(token)
 
-    async def apply(self, canary_id: str, step: Step, known: Canary | None = None) -> Canary | None:
+    async def apply(
+        self, canary_id: str, step: Step, known: Canary | None = None, *, may_wait: bool = False
+    ) -> Canary | None:
         """Moves one canary on and returns it; None where there is no such canary.
 
         known: the canary as the caller has it. Where that is how the row stands it is not read again.
+        may_wait: as in `Database.write`.
         """
-        database = self._services.database
-        change = await database.write(
-            lambda tx: self.apply_in(tx, canary_id, step, known), durable=False, order=canary_id
+        change = await self._services.database.write(
+            lambda tx: self.apply_in(tx, canary_id, step, known),
+            durable=False,
+            order=canary_id,
+            may_wait=may_wait,
         )
         if change is None:
             return None
@@ -174,6 +179,12 @@ class Ledger:
             metrics.late.labels(after.sender, after.provider).inc()
         if after.duplicates > before.duplicates:
             metrics.duplicates.labels(after.sender, after.provider).inc()
+
+    def foresee(self, known: Canary, after: Canary) -> None:
+        """The mailbox is looked at in the light of a step that is still to be written: the message may come
+        before that. Nothing else hangs on it."""
+        if self.expects(known.seed, known.token) is known:
+            self.remember(after)
 
     def remember(self, canary: Canary) -> None:
         """Keeps in mind what the mailbox may still show, where it is read here."""

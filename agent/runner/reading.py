@@ -108,7 +108,7 @@ class SeedOwner:
         seen = Moment(message.seen_wall, message.seen_monotonic, self.services.clock.boot)
         arrival = judge(message, read_headers(message.header, self.trust), seen)
         change = await self.services.database.write(
-            lambda tx: self._record(tx, mine, message, arrival), durable=False
+            lambda tx: self._record(tx, mine, message, arrival), durable=False, order=mine.id, may_wait=True
         )
         if change is None:
             return

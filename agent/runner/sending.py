@@ -16,6 +16,7 @@ from agent.runner.origins import Origins
 from agent.runner.services import Services, nonce
 from agent.store import canaries, rows
 from agent.store.database import Tx
+from agent.store.limits import limits
 from alerts.observation import OwnState, observation_to_json
 from alerts.settings import AlertKind
 from probes.canary import replies, track
@@ -120,22 +121,17 @@ class Sending:
 
     def held(self, tx: Tx, route: Route, now: Moment) -> Held | None:
         """What keeps a canary back now: the pause, the seed's day, the provider's pace or its silence."""
-        if rows.setting(tx.conn, rows.PAUSED):
-            return Held("paused", now.wall + min(route.every, 30.0))
         provider = self.origins.provider(route.seed)
         # First the lock, then the count: it includes what other agents have just sent there.
         free_at = rows.lock_pace(tx.conn, _pace(provider))
-        limit = self.origins.daily_limit(route.seed)
         tx.flush(route.seed)
-        if canaries.count_since(tx.conn, route.seed, now.wall - DAY) >= limit:
+        found = limits(tx.conn, _silence(route.sender, provider), route.seed, now.wall - DAY)
+        if found.paused:
+            return Held("paused", now.wall + min(route.every, 30.0))
+        if found.sent >= self.origins.daily_limit(route.seed):
             return Held("daily limit of the seed", now.wall + route.every)
-        return self._paced(tx, route, now, free_at)
-
-    def _paced(self, tx: Tx, route: Route, now: Moment, free_at: float) -> Held | None:
-        provider = self.origins.provider(route.seed)
-        silent = rows.pace(tx.conn, _silence(route.sender, provider))
-        if silent is not None and silent > now.wall:
-            return Held("the provider asked for silence", silent)
+        if found.silent_until > now.wall:
+            return Held("the provider asked for silence", found.silent_until)
         # The time now: it passed while others had the lock.
         free, at = self.origins.pace(provider).take(free_at, self.services.clock.wall())
         if not free:
@@ -201,7 +197,13 @@ class Sending:
                 return await self.ledger.apply(canary.id, track.withdrawn)
             submission = await self.origins.submit(canary)
             event = _event(submission, self.services.now(), relayed=self._relayed(canary))
-            after = await self._record(canary, lambda c, now: track.sent(c, event, now))
+            foreseen = track.sent(canary, event, self.services.now())
+            if submission.result in (SubmitResult.ACCEPTED, SubmitResult.UNCONFIRMED):
+                self.ledger.foresee(canary, foreseen)
+                self.on_sent(canary)
+            after = await self._record(
+                canary, lambda c, now: foreseen if c is canary else track.sent(c, event, now)
+            )
             await self._aftermath(canary, submission)
         except HeldBack:
             log.warning("not sent: this agent may not be a member any more", canary=canary.id)
@@ -212,8 +214,6 @@ class Sending:
             return None
         finally:
             self.services.inflight.discard(canary.id)
-        if after is not None and submission.result in (SubmitResult.ACCEPTED, SubmitResult.UNCONFIRMED):
-            self.on_sent(after)
         return after
 
     def _relayed(self, canary: Canary) -> bool:
@@ -234,7 +234,7 @@ class Sending:
         end = clock.monotonic() + SEND_LEASE / 2
         while True:
             try:
-                return await self.ledger.apply(canary.id, step, canary)
+                return await self.ledger.apply(canary.id, step, canary, may_wait=True)
             except StaleWrite:
                 raise
             except StoreError as error:

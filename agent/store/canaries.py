@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
 from agent.store.database import Tx, insert_new
+from agent.store.json_text import to_text
 from agent.store.prepared import Prepared
 from agent.store.tables import canaries, sightings
 from agent.store.verdicts import newest_settled
@@ -83,12 +84,6 @@ COLUMNS = tuple(column.name for column in canaries.columns)
 _one = sa.select(canaries).where(canaries.c.id == sa.bindparam("wanted"))
 _get = Prepared(_one, ("wanted",))
 _hold = Prepared(_one.with_for_update(), ("wanted",))
-_count_since = Prepared(
-    sa.select(sa.func.count()).where(
-        canaries.c.seed == sa.bindparam("of_seed"), canaries.c.created_at >= sa.bindparam("since")
-    ),
-    ("of_seed", "since"),
-)
 
 
 def insert(tx: Tx, canary: Canary) -> None:
@@ -245,11 +240,6 @@ def latest_settled(conn: Connection, routes: Sequence[tuple[str, str]]) -> list[
     return [one for some in chunks for one in _all(conn, sa.select(canaries).where(canaries.c.id.in_(some)))]
 
 
-def count_since(conn: Connection, seed: str, since: float) -> int:
-    """How many canaries were meant for the seed since then."""
-    return int(_count_since.all(conn, seed, since)[0][0])
-
-
 def sight(tx: Tx, seed: str, place: tuple[str, int, int], canary_id: str, at: float, header: bytes) -> bool:
     """Notes a message (folder, UIDVALIDITY, UID) as this canary's. False where it was noted before."""
     folder, validity, uid = place
@@ -320,8 +310,8 @@ def _moving(canary: Canary) -> tuple[object, ...]:
         accepted.wall if accepted else None,
         accepted.monotonic if accepted else None,
         accepted.boot if accepted else None,
-        _json(_reply_json(reply)) if reply else None,
-        _json(dict(canary.stages)) if canary.stages else None,
+        to_text(_reply_json(reply)) if reply else None,
+        to_text(dict(canary.stages)) if canary.stages else None,
         canary.placement.value if canary.placement else None,
         canary.category,
         canary.outcome.value if canary.outcome else None,
@@ -332,13 +322,10 @@ def _moving(canary: Canary) -> tuple[object, ...]:
         canary.folder[:255],
         canary.late,
         canary.duplicates,
-        _json(dict(canary.verdicts)) if canary.verdicts else None,
-        _json([[e.kind, e.text, e.at] for e in canary.evidence]) if canary.evidence else None,
+        to_text(dict(canary.verdicts)) if canary.verdicts else None,
+        to_text([[e.kind, e.text, e.at] for e in canary.evidence]) if canary.evidence else None,
         canary.epoch,
     )
-
-
-_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def _reply_json(reply: Reply) -> dict[str, object]:

@@ -16,6 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -33,6 +34,8 @@ BATCH = 500
 WRITE_SECONDS = 15.0
 READ_SECONDS = 30.0
 """Seconds that a server may take over one transaction."""
+COMPANY_SECONDS = 0.05
+"""Seconds for which a unit that may wait does so, for others to share its transaction with."""
 AWAY_SECONDS = 1.0
 """Seconds for which nobody tries to connect again after that failed."""
 PAUSES = (0.02, 0.1, 0.3)
@@ -87,7 +90,7 @@ class Tx:
         self.hints.extend(hints)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Unit:
     work: Callable[[Tx], Any]
     future: asyncio.Future[Any] | Future[Any]
@@ -99,6 +102,7 @@ class _Unit:
         return self.future.get_loop() if isinstance(self.future, asyncio.Future) else None
 
 
+_in_order = attrgetter("order")
 Answer = tuple[_Unit, Any, MailcanaryError | None]
 
 
@@ -131,7 +135,9 @@ class Database:
         self._backend = open_backend(url, password)
         self._on_hints = on_hints
         self._carry: Carrier | None = None
-        self._queue: queue.SimpleQueue[_Unit | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[list[_Unit] | None] = queue.SimpleQueue()
+        self._handing = threading.Lock()
+        self._waiting: list[_Unit] = []  # those that may wait, until another one comes or their time is up
         self._closed = False
         self.failures = 0
         """Writes that the database itself did not take: disk full, read-only, no connection."""
@@ -166,7 +172,9 @@ class Database:
         """Sets who takes hints for other agents along; called in the writer thread."""
         self._carry = carrier
 
-    async def write(self, work: Callable[[Tx], T], *, durable: bool = True, order: str = "") -> T:
+    async def write(
+        self, work: Callable[[Tx], T], *, durable: bool = True, order: str = "", may_wait: bool = False
+    ) -> T:
         """Runs `work` in a transaction and returns once it is committed.
 
         durable: on the disk, even if the power fails the next moment. Intents and the outbox need that. The
@@ -174,9 +182,12 @@ class Database:
         which the reader settles the canary again.
         order: of those that share a transaction the smaller goes first. Who locks rows that others lock too
         names them by it, so that all agents lock in one order and none waits for another in a circle.
+        may_wait: nothing hangs on the next COMPANY_SECONDS, so that one transaction may serve several. Units
+        are taken in the order in which they came all the same.
         """
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._put(_Unit(work, future, durable, order))
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self._put(_Unit(work, future, durable, order), loop if may_wait else None)
         return await future
 
     def write_now(self, work: Callable[[Tx], T]) -> T:
@@ -185,10 +196,27 @@ class Database:
         self._put(_Unit(work, future))
         return future.result()
 
-    def _put(self, unit: _Unit) -> None:
+    def _put(self, unit: _Unit, waits_on: asyncio.AbstractEventLoop | None = None) -> None:
         if self._closed:  # nobody would ever answer
             raise StoreError("it is closed")
-        self._queue.put(unit)
+        with self._handing:
+            self._waiting.append(unit)
+            first = self._waiting[0].loop is not waits_on or self._waiting[0] is unit
+        if waits_on is None:
+            self._hand_over()
+        elif first:
+            waits_on.call_later(COMPANY_SECONDS, self._time_is_up, unit)
+
+    def _time_is_up(self, unit: _Unit) -> None:
+        if unit in self._waiting:  # nobody has taken it along
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Gives the writer all that waits."""
+        with self._handing:
+            if self._waiting:
+                self._queue.put(self._waiting)
+                self._waiting = []
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Runs `work` on a reader's connection, which sees the last commit."""
@@ -237,6 +265,7 @@ class Database:
     def close(self) -> None:
         """Commits what is queued and closes every connection."""
         self._closed = True
+        self._hand_over()
         self._queue.put(None)
         self._writer.join(timeout=30)
         self._readers.shutdown(wait=True)
@@ -249,18 +278,18 @@ class Database:
             self._commit(batch)
         self._put_back()
 
-    def _gather(self, first: _Unit) -> tuple[list[_Unit], bool]:
-        batch, ended = [first], False
+    def _gather(self, first: list[_Unit]) -> tuple[list[_Unit], bool]:
+        batch, ended = first, False
         while len(batch) < BATCH:
             try:
-                unit = self._queue.get_nowait()
+                units = self._queue.get_nowait()
             except queue.Empty:
                 break
-            if unit is None:
+            if units is None:
                 ended = True
                 break
-            batch.append(unit)
-        return sorted(batch, key=lambda unit: unit.order), ended
+            batch += units
+        return sorted(batch, key=_in_order), ended
 
     def _commit(self, batch: list[_Unit]) -> None:
         try:

@@ -13,6 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from agent.store.database import Hint, Tx, insert_new, upsert
+from agent.store.json_text import to_text
 from agent.store.prepared import Prepared
 from agent.store.tables import (
     mailboxes,
@@ -239,7 +240,7 @@ _observe = Prepared(sa.insert(observations), ("at", "kind", "body"))
 
 def observe(tx: Tx, at: float, kind: str, body: Mapping[str, object]) -> None:
     """Leaves an observation for the evaluator: part of the commit of the result it comes from."""
-    tx.insert(_observe, (at, kind, json.dumps(body)))
+    tx.insert(_observe, (at, kind, to_text(body)))
     tx.defer(EVALUATE)
 
 

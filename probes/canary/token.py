@@ -31,6 +31,10 @@ _BODY_BYTES = 1 + _TIME_BYTES + NONCE_BYTES
 _BODY_CHARS = 56
 TOKEN_CHARS = len(PREFIX) + _BODY_CHARS
 
+_RAW_BYTES = _BODY_BYTES + _MAC_BYTES
+_DIGITS = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", "0123456789abcdefghijklmnopqrstuv")
+"""From base32's digits to those of int(), which reads them many times faster than base64.b32decode."""
+
 _CANONICAL = re.compile(rf"{PREFIX}[A-Z2-7]{{{_BODY_CHARS}}}")
 _TOKEN = re.compile(rb"[Mm][Cc]1([A-Za-z2-7]{%d})" % _BODY_CHARS)
 _SEAM = re.compile(rb"\?=[ \t\r\n]{0,8}=\?[^?\s]{1,40}\?[qQ]\?|=\r?\n|\r?\n[ \t]+")
@@ -91,7 +95,7 @@ def _decode(token: str) -> bytes | None:
     """The 35 bytes of a canonical token; None for anything else."""
     if not _CANONICAL.fullmatch(token):
         return None
-    return base64.b32decode(token[len(PREFIX) :])
+    return int(token[len(PREFIX) :].translate(_DIGITS), 32).to_bytes(_RAW_BYTES, "big")
 
 
 def verify(keys: TokenKeys, token: str, *, agent: str, route: str) -> bool:

@@ -13,8 +13,9 @@ counting folder all the time was seen in one of them.
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -38,7 +39,6 @@ OTHER_CAP: Final = 300
 _FIELDS: Final = "HEADER.FIELDS (X-MAILCANARY-TOKEN SUBJECT)"
 _FIELDS_CAP: Final = 4 * 1024
 _TOKEN_FIELD: Final = re.compile(rb"^x-mailcanary-token:", re.IGNORECASE | re.MULTILINE)
-_HEADER_END: Final = re.compile(rb"\r?\n\r?\n")
 
 
 def has_token_field(header: bytes) -> bool:
@@ -67,7 +67,7 @@ class Scanner:
     def __init__(
         self,
         clock: Clock,
-        tell: Callable[[SeenMessage], Awaitable[None]],
+        tell: Callable[[SeenMessage], Coroutine[None, None, None]],
         looks_like: Callable[[bytes], bool] = has_token_field,
         whole_cap: int | None = None,
         tabs: bool = False,
@@ -188,24 +188,34 @@ class Scanner:
         tabs: dict[int, str] = {}
         if likely and self._tabs and folder.role is Role.INBOX and session.can("X-GM-EXT-1"):
             tabs = await categories(session, [one.uid for one in likely])
-        for one in likely:
-            category = tabs.get(one.uid)
-            await self._tell(
-                SeenMessage(
-                    folder=folder.name,
-                    role=Role.TAB if category not in (None, "unknown") else folder.role,
-                    category=category,
-                    uid=one.uid,
-                    uidvalidity=cursor.uidvalidity,
-                    internaldate=one.internaldate,
-                    size=one.size,
-                    seen_wall=wall,
-                    seen_monotonic=monotonic,
-                    header=headers[one.uid],
-                    whole=one.data if self._whole_cap else b"",
-                )
+        seen = [
+            SeenMessage(
+                folder=folder.name,
+                role=Role.TAB if tabs.get(one.uid) not in (None, "unknown") else folder.role,
+                category=tabs.get(one.uid),
+                uid=one.uid,
+                uidvalidity=cursor.uidvalidity,
+                internaldate=one.internaldate,
+                size=one.size,
+                seen_wall=wall,
+                seen_monotonic=monotonic,
+                header=headers[one.uid],
+                whole=one.data if self._whole_cap else b"",
             )
+            for one in likely
+        ]
+        await self._tell_each(seen)
         cursor.read.update(one.uid for one in came)
+
+    async def _tell_each(self, seen: Sequence[SeenMessage]) -> None:
+        """All at once, so that one commit may take them all; the first failure is raised once all have
+        ended."""
+        if len(seen) == 1:
+            await self._tell(seen[0])
+        elif seen:
+            for failure in await asyncio.gather(*map(self._tell, seen), return_exceptions=True):
+                if failure is not None:
+                    raise failure
 
     # the full scan
 
@@ -270,8 +280,11 @@ def failed(clock: Clock, began: tuple[float, float], error: MailboxUnavailable) 
 
 def _header(data: bytes) -> bytes:
     """The header of a message, or what there is of it."""
-    found = _HEADER_END.search(data, 0, HEADER_CAP)
-    return data[: found.end()] if found else data[:HEADER_CAP]
+    crlf = data.find(b"\n\r\n", 0, HEADER_CAP)
+    bare = data.find(b"\n\n", 0, crlf + 2 if crlf >= 0 else HEADER_CAP)
+    if bare >= 0:
+        return data[: bare + 2]
+    return data[: crlf + 3] if crlf >= 0 else data[:HEADER_CAP]
 
 
 def _batches(uids: list[int], step: int) -> list[list[int]]:

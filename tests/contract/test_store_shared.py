@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from agent.schedule import Pace
 from agent.store import canaries, clock, database, rows
 from agent.store.database import Database, Tx
+from agent.store.limits import limits
 from agent.store.outbox import SqlOutbox, add
 from agent.store.schema import make, open_store
 from agent.store.tables import paces
@@ -74,7 +75,7 @@ def test_a_pace_is_one_for_all_agents(agents: list[Database]) -> None:
 def test_the_day_of_a_seed_is_counted_behind_the_lock(agents: list[Database]) -> None:
     def send(tx: Tx, name: str) -> bool:
         rows.lock_pace(tx.conn, "provider/x")
-        if canaries.count_since(tx.conn, "box", NOW - 86_400.0) >= 30:
+        if limits(tx.conn, "silence/x", "box", NOW - 86_400.0).sent >= 30:
             return False
         canaries.insert(tx, canary(name))
         return True
