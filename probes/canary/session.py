@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from functools import lru_cache
 from typing import cast
 
 from aiosmtplib.errors import SMTPException, SMTPResponseException, SMTPServerDisconnected
@@ -25,10 +26,28 @@ from probes.canary.submission import Reason, Record, TlsInfo
 from probes.canary.ways import Timeouts
 from probes.clock import Clock
 from probes.mailbox.tls import TlsPipe
+from probes.waiter import Waiter
 
 _STRAY_MAXIMUM = 1_024
-_ONE_LINE = re.compile(rb"[2-5][0-9]{2} [^\n]{0,500}\n")
+_REPLY = re.compile(rb"(?:[2-5][0-9]{2}-[^\n]{0,500}+\n){0,60}+[2-5][0-9]{2} [^\n]{0,500}+\n")
 _LEADING_DOT = re.compile(rb"(?m)^\.")
+
+
+@lru_cache(maxsize=256)
+def _whole_reply(data: bytes) -> SMTPResponse | None:
+    """A reply that came in one piece, as nearly all do; servers say the same, canary after canary. None where
+    it is no such thing, and is to be put together."""
+    if not _REPLY.fullmatch(data):
+        return None
+    texts = [line[4:].strip(b" \t\r") for line in data[:-1].split(b"\n")]
+    return SMTPResponse(int(data[:3]), b"\n".join(texts).lstrip(b"\n").decode("utf-8", "surrogateescape"))
+
+
+@lru_cache(maxsize=64)
+def _offered(message: str) -> tuple[Mapping[str, str], frozenset[str]]:
+    """What EHLO tells: extensions with their parameters, and ways to log in."""
+    extensions, methods = parse_esmtp_extensions(message)
+    return extensions, frozenset(methods)
 
 
 class Broken(Exception):
@@ -53,10 +72,20 @@ class Wire(SMTPProtocol):
     """aiosmtplib's protocol, which also keeps what the server says out of turn: a 421 before it hangs up, or
     an attack."""
 
+    _response_waiter: Waiter[SMTPResponse] | None  # type: ignore[assignment]
+
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self._strays = bytearray()
         self._leaving: asyncio.TimerHandle | None = None
+        self._parted = False  # the goodbye went out along with the message
+        self._left = False  # and was answered along with it
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """From now on the greeting is waited for."""
+        self.transport = transport
+        self._response_waiter = Waiter(self._loop)
+        self._response_pending = True
 
     def data_received(self, data: bytes) -> None:
         """Bytes that answer nothing are kept apart, capped."""
@@ -65,43 +94,55 @@ class Wire(SMTPProtocol):
             self.hang_up()
         elif not self._response_pending or waiter is None or waiter.done():
             self._strays += data[: _STRAY_MAXIMUM - len(self._strays)]
-        elif not self._buffer and _ONE_LINE.fullmatch(data):  # a whole reply, as nearly all come
-            text = data[4:].strip(b" \t\r\n").decode("utf-8", "surrogateescape")
-            waiter.set_result(SMTPResponse(int(data[:3]), text))
-        else:
+        elif self._buffer:
             super().data_received(data)
+        else:
+            if self._parted and data[3:4] == b" " and 0 < (end := data.find(b"\n") + 1) < len(data):
+                self._left, data = True, data[:end]
+            if (reply := _whole_reply(data)) is not None:
+                waiter.set_result(reply)
+            else:
+                super().data_received(data)
 
-    async def ask(self, line: bytes) -> SMTPResponse:
-        """Writes (nothing where the server speaks first), and waits for one reply; `expire` ends the wait."""
+    async def ask(self, line: bytes, limit: float) -> SMTPResponse:
+        """Writes (nothing where the server speaks first), and waits for one reply until `limit`, in the
+        loop's time. Raises TimeoutError."""
         waiter = self._response_waiter
         if waiter is None:
             raise SMTPServerDisconnected("Connection lost")
         self._response_pending = True
         if line:
             self.write(line)
+        timer = self._loop.call_at(limit, waiter.expire)
         try:
             return await waiter
         finally:
+            timer.cancel()
             self._response_pending = False
-            self._response_waiter = None if self.transport is None else self._loop.create_future()
+            self._response_waiter = None if self.transport is None else Waiter(self._loop)
 
-    def expire(self) -> None:
-        """The time for the reply is over: the wait ends with TimeoutError. Cheaper than a cancellation, and
-        none."""
-        waiter = self._response_waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_exception(TimeoutError())
+    def parts(self) -> None:
+        """The goodbye goes out along with what is written next."""
+        self._parted = True
 
     def leave(self, seconds: float) -> None:
         """Says goodbye and closes at the answer to it, or after `seconds`; nobody has to wait for that."""
-        self.write(b"QUIT\r\n")
+        if self._left:
+            self.hang_up()
+            return
+        if not self._parted:
+            self.write(b"QUIT\r\n")
         self._leaving = self._loop.call_later(seconds, self.hang_up)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The end; there is nothing left to hang up."""
         if self._leaving is not None:
             self._leaving.cancel()
-        super().connection_lost(exc)
+        self.transport = None
+        if self._response_waiter is not None and not self._response_waiter.done():
+            lost = SMTPServerDisconnected("Connection lost")
+            lost.__cause__ = exc
+            self._response_waiter.set_exception(lost)
 
     def hang_up(self) -> None:
         """Closes at once. Harmless when repeated."""
@@ -148,7 +189,7 @@ class Session:
     ) -> None:
         """deadline: in the event loop's time, for everything together."""
         self.record = record
-        self.extensions: dict[str, str] = {}
+        self.extensions: Mapping[str, str] = {}
         self.auth_methods: frozenset[str] = frozenset()
         self.encrypted = False
         self._clock = clock
@@ -156,13 +197,14 @@ class Session:
         self._deadline = deadline
         self._provider = provider
         self._wire: Wire | None = None
+        self._loop = asyncio.get_running_loop()
 
     @asynccontextmanager
     async def stage(self, name: str, limit: float) -> AsyncIterator[None]:
         """Times what is inside, under the stage's own and the overall deadline; errors come out as Broken."""
         begun = self._clock.monotonic()
         try:
-            async with asyncio.timeout_at(min(asyncio.get_running_loop().time() + limit, self._deadline)):
+            async with asyncio.timeout_at(self._until(limit)):
                 yield
         except (OSError, SMTPException, ssl.CertificateError) as error:
             raise self._broken(name, error) from error
@@ -173,16 +215,31 @@ class Session:
         """Writes and reads one reply, timed and limited as in `stage`; this is the path that every canary
         pays for."""
         begun = self._clock.monotonic()
-        loop = asyncio.get_running_loop()
-        wire = self._live
-        timer = loop.call_at(min(loop.time() + limit, self._deadline), wire.expire)
         try:
-            return await wire.ask(line)
+            return await self._live.ask(line, self._until(limit))
         except (OSError, SMTPException) as error:
             raise self._broken(stage, error) from error
         finally:
-            timer.cancel()
             self._timed(stage, begun)
+
+    async def _shaken(self, pipe: TlsPipe) -> None:
+        """The TLS handshake, timed and limited as in `stage`."""
+        begun, ready = self._clock.monotonic(), pipe.ready
+        try:
+            if ready is not None:
+                timer = self._loop.call_at(self._until(self.timeouts.tls), ready.expire)
+                try:
+                    await ready
+                finally:
+                    timer.cancel()
+        except (OSError, ssl.CertificateError) as error:
+            raise self._broken("tls", error) from error
+        finally:
+            self._timed("tls", begun)
+
+    def _until(self, limit: float) -> float:
+        """When the time for a step is over, in the loop's time."""
+        return min(self._loop.time() + limit, self._deadline)
 
     def _timed(self, stage: str, begun: float) -> None:
         stages = self.record.stages
@@ -193,18 +250,14 @@ class Session:
 
     async def connect(self, target: Target, port: int, source_ip: str, tls: ssl.SSLContext | None) -> Reply:
         """Connects, over TLS from the first byte where a context is given, and reads the greeting."""
-        loop = asyncio.get_running_loop()
-        wire = self._wire = Wire(loop)
+        wire = self._wire = Wire(self._loop)
         if tls is None:
             await self._dial(lambda: wire, target.ip, port, source_ip)
         else:
-            pipe = TlsPipe(wire, tls, target.host, loop)
-            ready = pipe.ready
+            pipe = TlsPipe(wire, tls, target.host, self._loop)
             wire.connection_made(cast(asyncio.BaseTransport, pipe))
             await self._dial(lambda: pipe, target.ip, port, source_ip)
-            async with self.stage("tls", self.timeouts.tls):
-                if ready is not None:
-                    await ready
+            await self._shaken(pipe)
             self._encrypted(tls)
         reply = self._reply("greeting", await self._answer("greeting", self.timeouts.greeting, b""))
         self.record.greeted = True
@@ -216,8 +269,7 @@ class Session:
         """The TCP connection, from the source address where one is given."""
         local = (source_ip, 0) if source_ip else None
         async with self.stage("connect", self.timeouts.connect):
-            loop = asyncio.get_running_loop()
-            transport, _ = await loop.create_connection(factory, ip, port, local_addr=local)
+            transport, _ = await self._loop.create_connection(factory, ip, port, local_addr=local)
         self.record.peer_ip = ip
         self.record.source_ip = str(transport.get_extra_info("sockname")[0])
 
@@ -245,17 +297,14 @@ class Session:
             raise Refused(reply)
         if self._live.out_of_turn():
             raise Broken("tls", Reason.TLS_INJECTED, "plaintext after the reply to STARTTLS")
-        async with self.stage("tls", self.timeouts.tls):
-            plain = cast(asyncio.Transport, self._live.transport)
-            if plain is None or plain.is_closing():
-                raise SMTPServerDisconnected("connection lost before the TLS handshake")
-            pipe = TlsPipe(self._live, context, host, asyncio.get_running_loop())
-            ready = pipe.ready
-            self._live.adopt(cast(asyncio.BaseTransport, pipe))
-            plain.set_protocol(pipe)
-            pipe.connection_made(plain)
-            if ready is not None:
-                await ready
+        plain = cast(asyncio.Transport, self._live.transport)
+        if plain is None or plain.is_closing():
+            raise Broken("tls", Reason.DROPPED, "connection lost before the TLS handshake")
+        pipe = TlsPipe(self._live, context, host, self._loop)
+        self._live.adopt(cast(asyncio.BaseTransport, pipe))
+        plain.set_protocol(pipe)
+        pipe.connection_made(plain)
+        await self._shaken(pipe)
         self.extensions, self.auth_methods = {}, frozenset()
         self._encrypted(context)
 
@@ -305,8 +354,7 @@ class Session:
         response = await self._exchange("ehlo", b"EHLO " + name.encode("ascii"))
         reply = self._reply("ehlo", response)
         if reply.code // 100 == 2:
-            self.extensions, methods = parse_esmtp_extensions(response.message)
-            self.auth_methods = frozenset(methods)
+            self.extensions, self.auth_methods = _offered(response.message)
             return
         if reply.code in (500, 501, 502, 504) and not self.encrypted:
             reply = await self.command("ehlo", b"HELO " + name.encode("ascii"))
@@ -327,15 +375,20 @@ class Session:
         """
         payload = _LEADING_DOT.sub(b"..", message) if b"\n." in message or message[:1] == b"." else message
         self.record.note("C", f"[{len(message)} octets of message] .")
-        response = await self._answer("data", self.timeouts.dot, payload + b".\r\n")
+        end = b".\r\n"
+        if "pipelining" in self.extensions:  # RFC 2920: QUIT may come along, and changes no timing
+            end += b"QUIT\r\n"
+            self._live.parts()
+        response = await self._answer("data", self.timeouts.dot, payload + end)
         self.record.note("S", f"{response.code} {response.message}")
         return read_reply(self._provider, "data", response.code, self.record.redact(response.message))
 
     def quit(self) -> None:
         """Says goodbye (RFC 5321 section 4.1.1.10) and is done: nothing that the server may still say changes
         what became of the message, so only the wire waits for it, and briefly."""
-        with suppress(SMTPException):
-            self._live.leave(self.timeouts.quit)
+        if self._wire is not None and self._wire.transport is not None:
+            with suppress(SMTPException):
+                self._wire.leave(self.timeouts.quit)
         self._wire = None
 
     def abort(self) -> None:

@@ -99,7 +99,7 @@ class Agenda:
         if now < window[0]:
             return window[0] - now
         pause = self.burst.pause(window, now)
-        return FOREVER if pause is None else self.asked + pause - now
+        return FOREVER if pause is None else max(self.asked, window[0]) + pause - now
 
     def may_idle(self, expected: Expectation, now: float) -> bool:
         """Whether IDLE is worth it: not between the NOOPs of a burst."""

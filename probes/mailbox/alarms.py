@@ -14,6 +14,9 @@ from weakref import WeakKeyDictionary
 
 from probes.clock import Clock
 
+GRAIN = 0.001
+"""Seconds that an alarm may be late, so that a new one, for all but the same moment, needs no new timer."""
+
 
 class Alarm:
     """Rings once, unless it is cancelled before."""
@@ -42,7 +45,7 @@ class Alarms:
         """Calls `ring` in so many seconds of the monotonic clock."""
         due, alarm = self.clock.monotonic() + max(0.0, seconds), Alarm(ring)
         heapq.heappush(self._heap, (due, next(self._order), alarm))
-        if due < self._next or self._waiter is None:
+        if due < self._next - GRAIN or self._waiter is None:
             self._wait()
         return alarm
 

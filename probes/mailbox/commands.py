@@ -10,6 +10,7 @@ from typing import Any
 from probes.errors import MailboxUnavailable
 from probes.mailbox.parse import Code
 from probes.mailbox.wire import ServerResponse
+from probes.waiter import Waiter
 
 
 class CommandRefused(MailboxUnavailable):
@@ -55,11 +56,11 @@ class Pending:
     """The command in flight. answers: what continuations still get, in order; challenges: what they said."""
 
     command: Any
-    done: asyncio.Future[Answer]
+    done: Waiter[Answer]
     answers: list[bytes] = field(default_factory=list)
     challenges: list[bytes] = field(default_factory=list)
     responses: list[ServerResponse] = field(default_factory=list)
     size: int = 0
-    accepted: asyncio.Future[None] | None = None  # IDLE: its continuation has come
+    accepted: Waiter[None] | None = None  # IDLE: its continuation has come
     renew: asyncio.TimerHandle | None = None  # IDLE: to begin anew once it has ended, by this deadline
     following: str = ""  # IDLE: the tag of the next one, which was sent along with DONE

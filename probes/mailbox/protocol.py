@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aioimaplib.aioimaplib import (
     AUTH,
+    CONTROL_CHARS,
     LOGOUT,
     NONAUTH,
     SELECTED,
@@ -36,6 +37,7 @@ from probes.errors import MailboxUnavailable
 from probes.mailbox.commands import Answer, CommandRefused, Pending, capability_set, refusal_reason
 from probes.mailbox.parse import Code, printable, response_code
 from probes.mailbox.wire import Assembler, ServerResponse
+from probes.waiter import Waiter
 
 if TYPE_CHECKING:
     from probes.mailbox.tls import Wire
@@ -74,6 +76,7 @@ class HardenedProtocol(IMAP4ClientProtocol):  # type: ignore[misc]
         self.assembler = Assembler()
         self.sealed = False  # STARTTLS is agreed: not one more byte may come in plaintext
         self._pending: Pending | None = None
+        self._ended: list[tuple[Pending, Answer]] = []  # told once all that came along was read
         self._bye = ""
 
     # what comes in
@@ -91,6 +94,9 @@ class HardenedProtocol(IMAP4ClientProtocol):  # type: ignore[misc]
                 raise MailboxUnavailable("data injected behind STARTTLS", reason="tls-failed")
         except MailboxUnavailable as error:
             self.fail(error)
+        ended, self._ended = self._ended, []
+        for pending, answer in ended:
+            pending.done.set_result(answer)
 
     def connection_lost(self, exc: Exception | None) -> None:
         why = f"the server closed it: {self._bye}" if self._bye else str(exc or "closed by the server")
@@ -105,13 +111,14 @@ class HardenedProtocol(IMAP4ClientProtocol):  # type: ignore[misc]
         pending, self._pending = self._pending, None
         if pending is not None and pending.renew is not None:
             pending.renew.cancel()
-        waiting = [self.greeting] + ([pending.done, pending.accepted] if pending else [])
-        for future in waiting:
-            if future is not None and not future.done():
-                future.set_exception(self.fault)
-                future.exception()  # marked as seen: nobody may be waiting for this one
         self.news = True
         self.on_news()
+        if not self.greeting.done():
+            self.greeting.set_exception(self.fault)
+            self.greeting.exception()  # marked as seen: nobody may be waiting for this one
+        for waiter in (pending.done, pending.accepted) if pending else ():
+            if waiter is not None and not waiter.done():
+                waiter.set_exception(self.fault)
 
     def _take(self, response: ServerResponse) -> None:
         line = response.line
@@ -183,11 +190,11 @@ class HardenedProtocol(IMAP4ClientProtocol):  # type: ignore[misc]
         if pending is None or self.transport is None:
             raise MailboxUnavailable("a continuation nobody asked for", reason="protocol-error")
         if pending.accepted is not None:
-            if not pending.accepted.done():
-                pending.accepted.set_result(None)
             if pending.renew is not None:
                 pending.renew.cancel()
                 pending.renew = None
+            if not pending.accepted.done():
+                pending.accepted.set_result(None)
         elif pending.answers:
             pending.challenges.append(text)
             self.transport.write(pending.answers.pop(0))
@@ -216,7 +223,7 @@ class HardenedProtocol(IMAP4ClientProtocol):  # type: ignore[misc]
             refused = CommandRefused("IDLE", word.decode(), code)
             pending.accepted.set_exception(refused)
         if not pending.done.done():
-            pending.done.set_result(Answer(word.decode(), code, tuple(pending.responses)))
+            self._ended.append((pending, Answer(word.decode(), code, tuple(pending.responses))))
         if pending.accepted is not None:
             self.on_news()
 
@@ -301,7 +308,7 @@ class HardenedProtocol(IMAP4ClientProtocol):  # type: ignore[misc]
 
     def _following(self, pending: Pending) -> bytes:
         pending.following = self.new_tag()
-        pending.accepted = self.loop.create_future()
+        pending.accepted = Waiter(self.loop)
         return f"{pending.following} IDLE\r\n".encode("ascii")
 
     def _again(self, pending: Pending) -> None:
@@ -330,19 +337,18 @@ class HardenedProtocol(IMAP4ClientProtocol):  # type: ignore[misc]
             raise MailboxUnavailable(f"{name} while another command runs", reason="protocol-error")
         if self.transport is None or self.state not in Commands[name].valid_states:
             raise MailboxUnavailable(f"{name} is not allowed now", reason="protocol-error")
-        prefix = "UID" if uid else None
-        command = Command(name, self.new_tag(), *args, prefix=prefix, loop=self.loop)
-        pending = Pending(command, self.loop.create_future(), answers)
+        command = _Spoken(name, self.new_tag(), args, "UID" if uid else None)
+        pending = Pending(command, Waiter(self.loop), answers)
         if idle:
-            pending.accepted = self.loop.create_future()
+            pending.accepted = Waiter(self.loop)
         self._pending = pending
         self.transport.write(f"{wire_form(command)}\r\n".encode("latin-1"))
         return pending
 
-    async def _finish(self, pending: Pending, future: asyncio.Future[Any], timeout: float) -> Any:
+    async def _finish(self, pending: Pending, waiter: Waiter[Any], timeout: float) -> Any:
+        timer = self.loop.call_later(timeout, waiter.expire)
         try:
-            async with asyncio.timeout(timeout):
-                return await future
+            return await waiter
         except TimeoutError:
             self.abort(f"{pending.command.name}: no answer in {timeout:g} s", "timeout")
             assert self.fault is not None
@@ -350,10 +356,22 @@ class HardenedProtocol(IMAP4ClientProtocol):  # type: ignore[misc]
         except asyncio.CancelledError:
             self.abort(f"{pending.command.name} was cancelled", "stopped")
             raise
+        finally:
+            timer.cancel()
 
     def closed(self) -> bool:
         """True once the session is over."""
         return self.fault is not None or self.state in (LOGOUT, STARTED)
+
+
+class _Spoken(Command):  # type: ignore[misc]
+    """The library's command without its event, timer and buffers: nothing here uses them, and they cost more
+    than all else that is done for a NOOP."""
+
+    def __init__(self, name: str, tag: str, args: tuple[str, ...], prefix: str | None) -> None:
+        if any(map(CONTROL_CHARS.search, args)):
+            raise ValueError(f"NUL, CR and LF are not allowed in {name} command arguments")
+        self.name, self.tag, self.args, self.prefix = name, tag, args, prefix
 
 
 def wire_form(command: Any) -> str:

@@ -12,6 +12,8 @@ import ssl
 import threading
 from typing import Any, Final, Protocol, cast
 
+from probes.waiter import Waiter
+
 _READ: Final = 64 * 1024
 _RECORD: Final = 16 * 1024
 _thread = threading.local()
@@ -58,7 +60,7 @@ class TlsPipe(asyncio.BufferedProtocol):
         self._outgoing = ssl.MemoryBIO()
         self._object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=hostname)
         self._transport: asyncio.Transport | None = None
-        self.ready: asyncio.Future[None] | None = loop.create_future()
+        self.ready: Waiter[None] | None = Waiter(loop)
 
     # towards the TCP transport
 
@@ -94,29 +96,36 @@ class TlsPipe(asyncio.BufferedProtocol):
             self._flush()
         except ssl.SSLError as error:
             self._flush()  # the alert that says why
-            ready.set_exception(error)
             self.abort()
+            ready.set_exception(error)
         else:
             self._flush()
             self.ready = None
             ready.set_result(None)
 
     def _read(self) -> None:
-        """All that can be decrypted. Asked for again only while there is something: to be told that there is
-        nothing costs an exception, which is more than the record did."""
+        """All that can be decrypted, in one piece: whoever hears the first part acts on it at once. Asked for
+        again only while there is something: to be told that there is nothing costs an exception, which is
+        more than the record did."""
         incoming, inner = self._incoming, self._object
+        whole = b""
+        broken = False
         try:
             while incoming.pending or inner.pending():
                 if not (data := inner.read(_RECORD)):
-                    return self.abort()
-                self._app.data_received(data)
+                    broken = True
+                    break
+                whole = whole + data if whole else data
         except ssl.SSLWantReadError:
             pass  # part of a record, or one that was no data
         except ssl.SSLError:
-            return self.abort()  # a broken record: the connection cannot be trusted any more
-        if self._outgoing.pending:
+            broken = True  # a broken record: the connection cannot be trusted any more
+        if whole:
+            self._app.data_received(whole)
+        if broken:
+            self.abort()
+        elif self._outgoing.pending:
             self._flush()
-        return None
 
     def _flush(self) -> None:
         data = self._outgoing.read()

@@ -21,6 +21,7 @@ class SmtpPeer(asyncio.Protocol):
         self._post = post
         self._buffer = bytearray()
         self._data = False
+        self._asked = False
         self._to = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -29,7 +30,10 @@ class SmtpPeer(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        while self._letter() if self._data else self._line():
+        self._go_on()
+
+    def _go_on(self) -> None:
+        while not self._asked and (self._letter() if self._data else self._line()):
             pass
 
     def _line(self) -> bool:
@@ -63,6 +67,7 @@ class SmtpPeer(asyncio.Protocol):
         found = TOKEN.search(header)
         token = found.group(1).decode() if found else ""
         code = self._post.take(token, self._to, header, len(letter))
+        self._asked = True
         if self._post.delay:
             asyncio.get_running_loop().call_later(self._post.delay, self._answer, code)
         else:
@@ -72,5 +77,7 @@ class SmtpPeer(asyncio.Protocol):
     def _answer(self, code: int) -> None:
         if code:
             self._transport.write(REPLIES[code])
+            self._asked = False
+            self._go_on()
         else:
             self._transport.abort()
