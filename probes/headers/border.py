@@ -70,7 +70,8 @@ def _inside(hop: Hop, rule: TrustRule) -> bool:
     the writer tells it beside the other: "from HELO (name [address])".
     """
     by = (hop.by or "").strip("[]")
-    if hop.text[:3].lower() == "by ":
+    first = hop.raw.lstrip()[:3].lower()
+    if first[:2] == "by" and first[2:].isspace():
         return rule.inside(by) or _ADDRESS.fullmatch(by) is not None
     if not rule.inside(by):
         return False
@@ -115,8 +116,10 @@ def _place(item: Field, names: Sequence[str]) -> int | None:
     """Where a field stands in the order. An entry may also name the authserv-id: "authentication-results
     spf.icloud.com"."""
     for place, wanted in enumerate(names):
+        if wanted == item.name:
+            return place
         name, _, authserv_id = wanted.partition(" ")
-        if name == item.name and (not authserv_id or _bears(item.text, authserv_id)):
+        if authserv_id and name == item.name and _bears(item.text, authserv_id):
             return place
     return None
 

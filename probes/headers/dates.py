@@ -28,7 +28,7 @@ _EPOCH = date(1970, 1, 1).toordinal()
 _MAX_TEXT = 400
 
 _USUAL = re.compile(
-    r"\s*(?:[A-Za-z]{3,9},?\s*)?(\d{1,2})[ -]([A-Za-z]{3})[a-z]*[ -](\d{4})\s+"
+    r"\s*(?:[A-Za-z]{3,9},?\s*)?(\d{1,2}[ -][A-Za-z]{3}[a-z]*[ -]\d{4})\s+"
     r"(\d{2}):(\d{2}):(\d{2})(\.\d{1,9})?\s*([+-]\d{4})(?!\d)"
 )
 _TIME = re.compile(r"(?<!\d)(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,](\d{1,9})\d*)?)?\s*([AaPp][Mm]\b)?")
@@ -48,25 +48,33 @@ def parse_time(text: str) -> float | None:
     """
     usual = _USUAL.match(text)
     if usual is not None:
-        whole = epoch(*usual.group(1, 2, 3, 4, 5, 6, 8))
+        whole = epoch(*usual.group(1, 2, 3, 4, 6))
         if whole is not None:
-            return whole + float(usual[7]) if usual[7] else whole
+            return whole + float(usual[5]) if usual[5] else whole
     return _unusual(text[:_MAX_TEXT])
 
 
-def epoch(day: str, month: str, year: str, hour: str, minute: str, second: str, zone: str) -> float | None:
-    """Seconds since the epoch of a time in the usual pieces ("21", "Nov", "2026", "08", "15", "30",
-    "-0800"), two digits for hour, minute and second; None where there is no such time."""
-    midnight = _midnight(day, month, year)
-    if midnight is None or hour > "24" or minute > "59" or second > "60":
+def epoch(day: str, hour: str, minute: str, second: str, zone: str) -> float | None:
+    """Seconds since the epoch of a time in the usual pieces ("21 Nov 2026", "08", "15", "30", "-0800"), two
+    digits for hour, minute and second; None where there is no such time."""
+    midnight = _midnight(day)
+    try:
+        clock = _HOURS[hour] + _MINUTES[minute] + _SECONDS[second]
+    except KeyError:
         return None
-    return float(midnight + int(hour) * 3600 + int(minute) * 60 + int(second) - _east(zone))
+    return None if midnight is None else float(midnight + clock - _east(zone))
+
+
+_HOURS = {f"{hour:02}": hour * 3600 for hour in range(25)}
+_MINUTES = {f"{minute:02}": minute * 60 for minute in range(60)}
+_SECONDS = {f"{second:02}": second for second in range(61)}
 
 
 @lru_cache(512)
-def _midnight(day: str, month: str, year: str) -> int | None:
+def _midnight(text: str) -> int | None:
     """Seconds since the epoch at the start of that day in UTC."""
-    number = _MONTHS.get(month.lower())
+    day, month, year = text.replace("-", " ").split(" ")
+    number = _MONTHS.get(month[:3].lower())
     start = None if number is None else _epoch(int(year), number, int(day), 0, 0, 0, 0.0, 0)
     return None if start is None else int(start)
 

@@ -7,9 +7,9 @@ section 2).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple
 
 from probes.headers.authres import (
@@ -21,16 +21,23 @@ from probes.headers.authres import (
 )
 from probes.headers.border import Block, find_block
 from probes.headers.received import Hop, Timing, parse_received, timing
-from probes.headers.scan import Field, Header, scan
-from probes.headers.trust import COMMON_MARKS, ContaminationMark, TrustRule
+from probes.headers.scan import Field, Header, scan, unfold
+from probes.headers.trust import COMMON_MARKS, TrustRule
 from probes.headers.verdicts import FIREWALLED, READERS, ProviderVerdict, VerdictField, decode_verdicts
 
 MAX_HOPS = 200
 MAX_RESULTS_HEADERS = 100
 MAX_RESULTS_BYTES = 96 * 1024
 
-_RESULTS = frozenset(("authentication-results", "arc-authentication-results"))
-_MARK_NAMES = frozenset(mark.header for mark in COMMON_MARKS)
+_KINDS = {
+    "received": "hop",
+    "received-spf": "results",
+    "authentication-results": "results",
+    "arc-authentication-results": "results",
+} | dict.fromkeys((*READERS, *(mark.header for mark in COMMON_MARKS)), "filter")
+"""What fields are read for, by their name."""
+_NONE: frozenset[str] = frozenset()
+_new = tuple.__new__  # what NamedTuple's constructor does, at half its cost
 _CROSS_CHECKED = frozenset(("spf", "dkim", "dmarc"))
 
 
@@ -64,13 +71,14 @@ class MethodVerdict(NamedTuple):
         return None if self.ambiguous else self.result
 
 
-@dataclass
+@dataclass(slots=True)
 class HeaderReport:
     """All that a header says.
 
     fields: as they stand; block: the provider's part; results: every field with authentication results,
     trusted or not; authentication: the provider's verdict by method, nothing else ever gets in there; hops:
-    newest first; contamination: why a result of this seed is void; cut: a cap was reached and the rest was
+    newest first; timing: delays, skew, the slow hop and those in clear; contamination: why a result of this
+    seed is void; filters: where the fields stand that filters write; cut: a cap was reached and the rest was
     not read.
     """
 
@@ -79,7 +87,9 @@ class HeaderReport:
     results: list[ResultsHeader]
     authentication: dict[str, MethodVerdict]
     hops: list[Hop]
+    timing: Timing
     contamination: tuple[str, ...]
+    filters: list[int]
     cut: bool
     body: int
     trust: TrustRule
@@ -89,17 +99,14 @@ class HeaderReport:
         """The hop by which the message came in from outside, as the provider saw it."""
         return None if self.block.hop is None else self.hops[self.block.hop]
 
-    @cached_property
-    def timing(self) -> Timing:
-        """Delays, skew, the slow hop and those in clear."""
-        return timing(self.hops)
-
-    @cached_property
+    @property
     def verdict(self) -> ProviderVerdict | None:
         """What the provider's filter said. Fields that the message may have brought along (many filters
         append theirs at the bottom) are read where no trusted one of that name is there: the verdict then
         says that it is not trusted, and tells no placement unless there is no border at all (a fragment of a
         header)."""
+        if not self.filters:
+            return None
         fields = list(self._verdict_fields())
         known = {item.name for item in fields if item.trusted}
         found = decode_verdicts(item for item in fields if item.trusted or item.name not in known)
@@ -110,9 +117,8 @@ class HeaderReport:
 
     def _verdict_fields(self) -> Iterable[VerdictField]:
         anywhere = self.trust.verdicts_anywhere
-        for index, item in enumerate(self.fields):
-            if item.name not in READERS:
-                continue
+        for index in self.filters:
+            item = self.fields[index]
             held = self.block.holds(index) or (anywhere and item.name in FIREWALLED)
             yield VerdictField(item.name, item.text, held)
 
@@ -134,25 +140,35 @@ def read_fields(header: Header, trust: TrustRule) -> HeaderReport:
     fields = header.fields
     hops: list[tuple[int, Hop]] = []
     told: list[int] = []
-    for index, item in enumerate(fields):
-        name = item.name
-        if name == "received":
-            if len(hops) < MAX_HOPS:
-                hops.append((index, parse_received(item.raw)))
-        elif name in _RESULTS or name == "received-spf":
+    filters: list[int] = []
+    kinds = _KINDS
+    for index, (name, raw) in enumerate(fields):
+        kind = kinds.get(name)
+        if kind is None:
+            continue
+        if kind == "filter":
+            filters.append(index)
+        elif kind == "results":
             told.append(index)
+        elif len(hops) < MAX_HOPS:
+            hops.append((index, parse_received(raw)))
     block = find_block(fields, hops, trust)
-    results = _without_second_place(_read_results(fields, told, block, trust), block)
+    results = _read_results(fields, told, block, trust)
     authentication = _authentication(results)
-    if any(verdict.ambiguous for verdict in authentication.values()):
-        results = [_mark(item, authentication) for item in results]
+    for verdict in authentication.values():
+        if verdict.ambiguous:
+            results = [_mark(item, authentication) for item in results]
+            break
+    path = [hop for _, hop in hops]
     return HeaderReport(
         fields,
         block,
         results,
         authentication,
-        [hop for _, hop in hops],
-        _contamination(fields, block, trust),
+        path,
+        timing(path),
+        _contamination(fields, filters, block, trust),
+        filters,
         header.cut,
         header.body,
         trust,
@@ -164,28 +180,29 @@ def _read_results(
 ) -> list[ResultsHeader]:
     found: list[ResultsHeader] = []
     budget = MAX_RESULTS_BYTES
-    seen: dict[str, AuthenticationResults] = {}
+    seen: dict[bytes, AuthenticationResults] = {}
     for index in reversed(told[:MAX_RESULTS_HEADERS]):
-        item = fields[index]
-        budget -= len(item.raw)
+        name, raw = fields[index]
+        budget -= len(raw)
         if budget < 0:
             break
-        results = _parse(item.name, item.text, seen)
-        why = _distrust(item.name, index, results, block, trust)
-        found.append(ResultsHeader(item.name, index, results, not why, why, frozenset()))
+        results = _parse(name, raw, seen)
+        why = _distrust(name, index, results, block, trust)
+        found.append(_new(ResultsHeader, (name, index, results, not why, why, _NONE)))
     found.reverse()
-    return found
+    return _without_second_place(found, block)
 
 
 def _without_second_place(results: list[ResultsHeader], block: Block) -> list[ResultsHeader]:
     """A provider that writes its Authentication-Results above the border writes no results below it: what
     stands there was brought along."""
     border = -1 if block.border is None else block.border
-    above = any(
-        item.trusted and item.position < border and item.header == "authentication-results"
-        for item in results
-    )
-    if not above:
+    for item in results:
+        if item.position >= border:
+            return results
+        if item.trusted and item.header == "authentication-results":
+            break
+    else:
         return results
     why = "the provider has written its own above the border"
     return [
@@ -194,19 +211,24 @@ def _without_second_place(results: list[ResultsHeader], block: Block) -> list[Re
     ]
 
 
-def _parse(name: str, text: str, seen: dict[str, AuthenticationResults]) -> AuthenticationResults:
+def _parse(name: str, raw: bytes, seen: dict[bytes, AuthenticationResults]) -> AuthenticationResults:
     """Reads one field; an ARC copy is often word for word the Authentication-Results below it."""
     if name == "received-spf":
-        spf = parse_received_spf(text)
-        return AuthenticationResults((spf and spf.get("receiver")) or "", 1, (spf,) if spf else (), (), ())
+        spf = parse_received_spf(unfold(raw))
+        receiver = (spf.get("receiver") if spf is not None else None) or ""
+        return _new(AuthenticationResults, (receiver, 1, (spf,) if spf is not None else (), (), (), None))
     if name == "authentication-results":
-        results = seen[text] = parse_authentication_results(text)
+        results = seen[raw.strip()] = parse_authentication_results(unfold(raw))
         return results
-    instance, _, rest = text.partition(";")
+    told, _, rest = raw.partition(b";")
     copy = seen.get(rest.strip())
-    if copy is not None and instance[:2] == "i=" and instance[2:].isdecimal():
-        return AuthenticationResults(*copy[:5], int(instance[2:5]))
-    return parse_authentication_results(text, arc=True)
+    instance = _INSTANCE.fullmatch(told) if copy is not None else None
+    if copy is not None and instance is not None:
+        return _new(AuthenticationResults, (*copy[:5], int(instance[1])))
+    return parse_authentication_results(unfold(raw), arc=True)
+
+
+_INSTANCE = re.compile(rb"\s*+i=(\d{1,3})\s*+")
 
 
 def _distrust(name: str, index: int, results: AuthenticationResults, block: Block, trust: TrustRule) -> str:
@@ -229,19 +251,26 @@ def _authentication(results: list[ResultsHeader]) -> dict[str, MethodVerdict]:
     copy only where it has none, and as a second opinion."""
     verdicts: dict[str, MethodVerdict] = {}
     later: list[ResultsHeader] = []
+    taken: list[tuple[MethodResult, ...]] = []
     for item in results:
         if not item.trusted:
             continue
         if item.header == "authentication-results":
+            taken.append(item.results.methods)
             _take(verdicts, item, item.header)
         else:
             later.append(item)
-    later.sort(key=lambda item: item.header)
+    later.sort(key=_rank)
     for item in later:
-        _take(verdicts, item, item.header)
+        if item.results.methods not in taken:  # an ARC copy word for word says nothing new
+            _take(verdicts, item, item.header)
     if _groundless(verdicts):
         verdicts["dmarc"] = verdicts["dmarc"]._replace(ambiguous=True)
     return verdicts
+
+
+def _rank(item: ResultsHeader) -> str:
+    return item.header
 
 
 def _groundless(verdicts: dict[str, MethodVerdict]) -> bool:
@@ -257,11 +286,12 @@ def _groundless(verdicts: dict[str, MethodVerdict]) -> bool:
 
 def _take(verdicts: dict[str, MethodVerdict], item: ResultsHeader, rank: str) -> None:
     doubtful = HALF_QUOTED in item.results.defects
-    for method, (chosen, contradicted) in _by_method(item.results.methods).items():
-        contradicted = contradicted or doubtful
+    found, contradicted = _by_method(item.results.methods)
+    for method, chosen in found.items():
         known = verdicts.get(method)
         if known is None:
-            verdicts[method] = MethodVerdict(method, chosen.result, contradicted, chosen, item.header)
+            doubt = doubtful or method in contradicted
+            verdicts[method] = _new(MethodVerdict, (method, chosen.result, doubt, chosen, item.header))
         elif known.result != chosen.result and _comparable(method, rank, chosen):
             verdicts[method] = known._replace(ambiguous=True)
 
@@ -274,29 +304,35 @@ def _comparable(method: str, rank: str, second: MethodResult) -> bool:
     return rank == "authentication-results" or method in _CROSS_CHECKED
 
 
-def _by_method(methods: tuple[MethodResult, ...]) -> dict[str, tuple[MethodResult, bool]]:
-    """Per method of one field: the result that stands for it, and whether the field contradicts itself on it.
+def _by_method(methods: tuple[MethodResult, ...]) -> tuple[dict[str, MethodResult], frozenset[str]]:
+    """Per method of one field: the result that stands for it; then those on which the field contradicts
+    itself.
 
     Several DKIM results are several signatures: one that passes is a pass (RFC 6376 section 6.1). Of several
     SPF results the one on MAIL FROM counts.
     """
-    found: dict[str, tuple[MethodResult, bool]] = {}
-    repeated: set[str] = set()
+    found: dict[str, MethodResult] = {}
+    repeated: list[str] = []
     for item in methods:
         method = item.method
-        known = found.get(method)
-        if known is None:
-            found[method] = (item, False)
-        elif method != "dkim":
-            repeated.add(method)
-        elif item.result == "pass" != known[0].result:
-            found[method] = (item, False)
-    for method in repeated:
+        known = found.setdefault(method, item)
+        if known is item:
+            continue
+        if method != "dkim":
+            repeated.append(method)
+        elif item.result == "pass" != known.result:
+            found[method] = item
+    if not repeated:
+        return found, _NONE
+    contradicted: list[str] = []
+    for method in set(repeated):
         group = [item for item in methods if item.method == method]
         if method == "spf":
             group = [item for item in group if item.get("smtp.mailfrom") is not None] or group
-        found[method] = (group[0], len({item.result for item in group}) > 1)
-    return found
+        found[method] = group[0]
+        if len({item.result for item in group}) > 1:
+            contradicted.append(method)
+    return found, frozenset(contradicted)
 
 
 def _mark(item: ResultsHeader, authentication: dict[str, MethodVerdict]) -> ResultsHeader:
@@ -308,18 +344,20 @@ def _mark(item: ResultsHeader, authentication: dict[str, MethodVerdict]) -> Resu
     return item._replace(ambiguous=doubtful) if doubtful else item
 
 
-def _contamination(fields: list[Field], block: Block, trust: TrustRule) -> tuple[str, ...]:
+def _contamination(
+    fields: list[Field], filters: list[int], block: Block, trust: TrustRule
+) -> tuple[str, ...]:
     """Marks that the seed skipped filtering, where the provider can have set them; all of them without a
-    border."""
-    marks: tuple[ContaminationMark, ...] = COMMON_MARKS + trust.contamination
-    names = _MARK_NAMES
+    border. filters: where the fields of COMMON_MARKS stand, among others."""
+    marks, places = COMMON_MARKS, filters
     if trust.contamination:
-        names = _MARK_NAMES.union(mark.header for mark in trust.contamination)
+        marks += trust.contamination
+        names = {mark.header for mark in marks}
+        places = [index for index, item in enumerate(fields) if item.name in names]
     found: list[str] = []
-    for index, item in enumerate(fields):
+    for index in places:
+        item = fields[index]
         name = item.name
-        if name not in names:
-            continue
         anywhere = block.border is None or (trust.verdicts_anywhere and name in FIREWALLED)
         if not (anywhere or block.holds(index)):
             continue

@@ -11,7 +11,6 @@ import base64
 import binascii
 import quopri
 import re
-from functools import lru_cache
 from typing import NamedTuple
 
 MAX_HEADER_BYTES = 256 * 1024
@@ -19,10 +18,9 @@ MAX_HEADER_BYTES = 256 * 1024
 MAX_FIELDS = 2_000
 MAX_FIELD_BYTES = 64 * 1024
 
-_FIELD = re.compile(
-    rb"([!-9;-~]{1,200}+)[ \t]*+:((?:[^\n]*+\n[ \t])*+[^\n]*+)(?:\n|\Z)|"
-    rb"[^\n]*+(?:\n|\Z)"  # a line that is no field
-)
+_LINE_END = re.compile(rb"\n(?![ \t])")  # of a line and all its folds
+_FIELD_NAME = re.compile(rb"([!-9;-~]{1,200}+)[ \t]*+")
+_END = re.compile(rb"\n\r?\n")
 _NOT_BLANK = re.compile(rb"[^\r\n]|\Z")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _ENCODED_WORD = re.compile(r"=\?([^?\s]{1,60})\?([bBqQ])\?([^?\s]{0,4000})\?=")
@@ -57,23 +55,40 @@ def scan(raw: bytes) -> Header:
     cut = end - start > MAX_HEADER_BYTES
     if cut:
         end = start + MAX_HEADER_BYTES
-    found = _FIELD.findall(raw, start, end)
-    if len(found) > MAX_FIELDS:
-        cut = True
-        del found[MAX_FIELDS:]
+    lines = _LINE_END.split(raw[start:end], MAX_FIELDS)
+    if len(lines) > MAX_FIELDS:
+        cut = cut or any(lines[MAX_FIELDS:])
+        del lines[MAX_FIELDS:]
+    new, names = _new, _NAMES
+    fields = [
+        new(Field, (name, value))
+        for octets, colon, value in [line.partition(b":") for line in lines]
+        if (name := names[octets]) and colon
+    ]
     if end - start > MAX_FIELD_BYTES:
-        cut = cut or any(len(value) > MAX_FIELD_BYTES for _, value in found)
-        found = [(name, value[:MAX_FIELD_BYTES]) for name, value in found]
-    return Header([_new(Field, (_name(name), value)) for name, value in found if name], body, cut)
+        cut = cut or any(len(value) > MAX_FIELD_BYTES for _, value in fields)
+        fields = [Field(name, value[:MAX_FIELD_BYTES]) for name, value in fields]
+    return Header(fields, body, cut)
 
 
 _new = tuple.__new__  # what NamedTuple's constructor does, at half its cost
 
 
-@lru_cache(2048)
-def _name(octets: bytes) -> str:
-    """A field name in lower case (RFC 5322 section 2.2: printable ASCII)."""
-    return octets.lower().decode("ascii")
+class _Names(dict[bytes, str]):
+    """Field names in lower case as they come, "" for what is none (RFC 5322 section 2.2: printable ASCII).
+    Kept, as far as they are short and few, for a header holds hardly one that was never seen."""
+
+    def __missing__(self, octets: bytes) -> str:
+        found = _FIELD_NAME.fullmatch(octets)
+        name = found[1].lower().decode("ascii") if found is not None else ""
+        if len(octets) <= 80:
+            if len(self) >= 2048:
+                self.clear()
+            self[octets] = name
+        return name
+
+
+_NAMES = _Names()
 
 
 def _start(raw: bytes) -> int:
@@ -90,23 +105,24 @@ def _start(raw: bytes) -> int:
 def _extent(raw: bytes, start: int) -> tuple[int, int]:
     """Where the header ends and where the body starts. An empty line ends it; one of blanks alone does not
     continue a field either, except in the eyes of obsolete folding, which no provider writes."""
-    crlf = raw.find(b"\n\r\n", start)
-    bare = raw.find(b"\n\n", start, crlf + 1 if crlf >= 0 else len(raw))
-    if bare >= 0:
-        return bare + 1, bare + 2
-    return (crlf + 1, crlf + 3) if crlf >= 0 else (len(raw), len(raw))
+    found = _END.search(raw, start)
+    return (found.start() + 1, found.end()) if found is not None else (len(raw), len(raw))
 
 
 def unfold(raw: bytes) -> str:
-    """Text of a field's value: one blank for every run of white space, UTF-8 where it is, else Latin-1."""
+    """Text of a field's value: one blank for every run of white space."""
+    return " ".join(decode(raw).split())
+
+
+def decode(raw: bytes) -> str:
+    """Text of a field's value, folds and all: UTF-8 where it is, else Latin-1."""
     try:
-        text = raw.decode("ascii")
+        return raw.decode("ascii")
     except UnicodeDecodeError:
         try:
-            text = raw.decode("utf-8")
+            return raw.decode("utf-8")
         except UnicodeDecodeError:
-            text = raw.decode("latin-1")
-    return " ".join(text.split())
+            return raw.decode("latin-1")
 
 
 def printable(text: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 
 
@@ -88,18 +89,24 @@ class TrustRule:
 
     def inside(self, host: str) -> bool:
         """Whether a host may stand in a hop above the border."""
-        names = tuple(one for one in self.internal if "/" not in one)
-        return matches(host, names) if names else _same_domain(host, self.border)
+        return _inside(host, self.internal, self.border)
 
     def network_holds(self, ip: str) -> bool:
         """Whether an address lies in one of the provider's own networks."""
         return any(ip_address(ip) in ip_network(one, strict=False) for one in self.internal if "/" in one)
 
 
+@lru_cache(512)
+def _inside(host: str, internal: tuple[str, ...], border: tuple[str, ...]) -> bool:
+    names = tuple(one for one in internal if "/" not in one)
+    return matches(host, names) if names else _same_domain(host, border)
+
+
 def _same_domain(host: str, patterns: tuple[str, ...]) -> bool:
     return any(matches(host, ("*." + ".".join(pattern.split(".")[-2:]),)) for pattern in patterns)
 
 
+@lru_cache(1024)
 def matches(host: str, patterns: tuple[str, ...]) -> bool:
     """Whether the host is one of the names, or below one written as "*.name", or a name without dots of the
     shape "p*-gateway-*". Without case; a final dot is none."""
