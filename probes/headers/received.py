@@ -80,7 +80,7 @@ _CIPHER = re.compile(
     r"([A-Za-z0-9][\w-]{0,80})|[\s(]([\w-]{5,80}) encrypted|bits, ?([\w-]{5,80})",
     re.IGNORECASE,
 )
-_WEB = re.compile(r" (?:with|via) HTTP")
+_WEB = re.compile(r"[ (](?:with|via) HTTP")
 _NOT_NAMES = frozenset(
     ("unknown", "unverified", "softdnserr", "verified", "unavailable", "nodnsquery", "may")
 )
