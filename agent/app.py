@@ -13,7 +13,7 @@ import structlog
 from aiohttp import web
 from prometheus_client.core import Metric
 
-from agent.config.load import OWN, load
+from agent.config.load import OWN, RESOLVER, load
 from agent.config.models import Config
 from agent.fleet.fleet import DRAINING, VISITING, WORKING, Fleet
 from agent.fleet.membership import Membership, Myself
@@ -30,6 +30,7 @@ from agent.runner.feeding import Feeding
 from agent.runner.ledger import Ledger
 from agent.runner.mailboxes import Mailboxes
 from agent.runner.means import resolver_of
+from agent.runner.opinions import Opinions
 from agent.runner.origins import Origins
 from agent.runner.recording import Recording
 from agent.runner.rounds import Rounds
@@ -38,6 +39,7 @@ from agent.runner.services import Services, nonce
 from agent.runner.timer import Timer
 from agent.runner.upkeep import Upkeep
 from agent.runner.watching import Watching
+from agent.runner.witness import OPINIONS
 from agent.store import canaries, rows
 from agent.store.clock import Offset, measure
 from agent.store.database import Database, Hint, Tx
@@ -96,6 +98,7 @@ class App:
             self.delivering.alive,
         )
         self.watching = Watching(services, scheduled=self.scheduled)
+        self.opinions = Opinions(services, self.watching.plans)
         self.recording = Recording(services)
         self.upkeep = Upkeep(services, self.mailboxes, self.timer)
         parts = Parts(self.origins, self.mailboxes, self.evaluator, self.delivering, self.recording)
@@ -143,7 +146,7 @@ class App:
         await self.mailboxes.configure(config, self.mailboxes.prepare(config))
         await services.fleet.begin()
         self._spawn(services.fleet.run(self._closed), "fleet")
-        parts = (self.timer, self.evaluator, self.delivering, self.feeding, self.upkeep)
+        parts = (self.timer, self.evaluator, self.delivering, self.feeding, self.upkeep, self.opinions)
         for work in (part.run for part in parts):
             self._spawn(work(self._stop), work.__qualname__)
         self._spawn(services.hints.run(self._handlers(), self._stop), "hints")
@@ -157,6 +160,7 @@ class App:
             "sent": self._sent,
             "seed-retry": self._retry_seed,
             "blocklists": self.watching.due,
+            OPINIONS: self.opinions.asked,
             records.PREFIX: self.recording.scheduled,
             "evaluate": self._evaluate,
             "deliver": self._deliver,
@@ -332,8 +336,9 @@ async def open_app(
             fleet=fleet,
             poster=AiohttpPoster(),
         )
+        me.resolvers = services.resolvers()
         reloads = (lambda: load(reload_from, require_secrets=True, own=own)) if reload_from else None
-        mine = {name: getattr(config.agent, name) for name in OWN}
+        mine = {name: getattr(config.agent, name) for name in OWN} | {RESOLVER: (own or {}).get(RESOLVER)}
         return App(services, scheduled=scheduled, reloads=reloads, own=mine)
     except Exception:
         await asyncio.to_thread(database.close)

@@ -12,8 +12,20 @@ from probes.blocklists.check import Listing
 from probes.blocklists.health import ZoneHealth
 from probes.blocklists.judge import Reason
 
+Said = Mapping[tuple[str, str], Mapping[str, Listing]]
+"""By subject and zone: what each nameserver that was asked said."""
 
-def listing_json(listing: Listing) -> str:
+
+def _disagreement(listing: Listing, said: Said) -> str:
+    """Who says what of a pair, "" where all say the same."""
+    views = said.get((listing.subject, listing.zone), {})
+    if len({one.listed for one in views.values()}) < 2:
+        return ""
+    words = ((_WORDS[one.listed] if one.listed is not None else one.reason.value) for one in views.values())
+    return "; ".join(f"{word.lower()} through {name}" for name, word in zip(views, words, strict=True))
+
+
+def listing_json(listing: Listing, said: Said) -> str:
     """One listing as a JSON line."""
     return json.dumps(
         {
@@ -29,6 +41,7 @@ def listing_json(listing: Listing) -> str:
             "severity": listing.severity,
             "delist_url": listing.delist_url or None,
             "txt": listing.txt,
+            "disagreement": _disagreement(listing, said),
         },
         ensure_ascii=False,
     )
@@ -38,7 +51,7 @@ _WORDS = {True: "LISTED", False: "not listed", None: "unknown"}
 _ORDER = {True: 0, None: 1, False: 2}
 
 
-def listing_table(found: Sequence[Listing]) -> Iterable[str]:
+def listing_table(found: Sequence[Listing], said: Said) -> Iterable[str]:
     """The listings, worst first, in columns; then a sum."""
     rows = sorted(found, key=lambda item: (_ORDER[item.listed], -item.severity.rank, item.subject, item.zone))
     cells = []
@@ -53,6 +66,8 @@ def listing_table(found: Sequence[Listing]) -> Iterable[str]:
             yield clean(f"\n{item.subject} in {item.zone} ({item.severity}): {item.txt or item.meaning}")
             if item.delist_url:
                 yield clean(f"  delisting: {item.delist_url}")
+            if words := _disagreement(item, said):
+                yield clean(f"  resolvers disagree: {words}")
     counts = {word: sum(item.listed is value for item in found) for value, word in _WORDS.items()}
     yield "\n" + ", ".join(f"{count} {word}" for word, count in counts.items())
 

@@ -24,6 +24,7 @@ SECONDS = {
     "test_two_agents.py": 40,
     "test_demo.py": 40,
     "test_outage.py": 30,
+    "test_blocklist_parts.py": 30,
     "test_records.py": 35,
     "test_g01_crash.py": 30,
     "test_g08_alerts.py": 30,

@@ -65,7 +65,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="IP:PORT",
         action="append",
         default=[],
-        help="ask this nameserver; may be repeated, each next one is asked what the last could not tell",
+        help="ask this nameserver; may be repeated: each next one is asked what the last could not tell, and "
+        "whether it sees the same listings",
     )
     parser.add_argument(
         "--key",
@@ -178,18 +179,23 @@ async def _look_up(job: Job, as_json: bool) -> int:
     resolver = DnsResolver(job.nameservers, timeout=job.timeout)
     subjects = await expand(job.subjects, resolver)
     progress = Progress(sys.stderr.isatty())
-    found = await _through(job, [s.text for s in subjects], progress)
+    answers, said = await _through(job, [s.text for s in subjects], progress)
     progress.close()
+    found = list(answers.values())
     if not job.named:  # of the zones nobody named, only those that take the subject are of interest
         found = [listing for listing in found if listing.reason is not Reason.NOT_APPLICABLE]
     counted = telling(found)
-    for line in map(listing_json, found) if as_json else listing_table(counted):
+    lines = (listing_json(one, said) for one in found) if as_json else listing_table(counted, said)
+    for line in lines:
         print(line)
     return combine(listing.outcome for listing in counted).exit_code
 
 
-async def _through(job: Job, subjects: Sequence[str], progress: Progress) -> list[Listing]:
-    """Asks the first nameserver; what its own failure left open is asked of the next, controls and all."""
+async def _through(
+    job: Job, subjects: Sequence[str], progress: Progress
+) -> tuple[dict[tuple[str, str], Listing], dict[tuple[str, str], dict[str, Listing]]]:
+    """Asks the first nameserver; what its own failure left open is asked of the next, controls and all, and
+    what it saw listed as well. Returns the answers by (subject, zone), and each nameserver's own."""
     from probes.blocklists.check import check
     from probes.blocklists.judge import ASK_ELSEWHERE
     from probes.blocklists.query import parse_subject
@@ -197,6 +203,7 @@ async def _through(job: Job, subjects: Sequence[str], progress: Progress) -> lis
 
     zones = {zone.name: zone for zone in job.zones}
     answers: dict[tuple[str, str], Listing] = {}
+    said: dict[tuple[str, str], dict[str, Listing]] = {}
     wanted = list(subjects)
     for nameserver in job.nameservers:
         resolver = DnsResolver([nameserver], timeout=job.timeout, tries=5, cache=0)
@@ -204,15 +211,17 @@ async def _through(job: Job, subjects: Sequence[str], progress: Progress) -> lis
             [parse_subject(s) for s in wanted], list(zones.values()), resolver, progress=progress
         )
         for listing in found:
-            held = answers.get((listing.subject, listing.zone))
-            if held is None or held.reason in ASK_ELSEWHERE:
-                answers[listing.subject, listing.zone] = listing
-        open_pairs = [key for key, listing in answers.items() if listing.reason in ASK_ELSEWHERE]
-        if not open_pairs:
+            key = (listing.subject, listing.zone)
+            held = answers.get(key)
+            if held is None or held.reason in ASK_ELSEWHERE or (listing.listed and not held.listed):
+                answers[key] = listing
+            said.setdefault(key, {})[nameserver] = listing
+        again = [key for key, one in answers.items() if one.listed or one.reason in ASK_ELSEWHERE]
+        if not again:
             break
-        wanted = list(dict.fromkeys(subject for subject, _ in open_pairs))
-        zones = {name: zones[name] for _, name in open_pairs if name in zones}
-    return list(answers.values())
+        wanted = list(dict.fromkeys(subject for subject, _ in again))
+        zones = {name: zones[name] for _, name in again if name in zones}
+    return answers, said
 
 
 async def _show_zones(job: Job, as_json: bool) -> int:

@@ -19,7 +19,7 @@ SIGHUP (or POST /-/reload) reads the config file again; a bad file keeps the old
 config and says why in the log and in mailcanary_config_last_reload_successful.
 
 Agents of a fleet share one file. What differs between them can be said here:
-its address and its region.
+the address, the region, the resolver.
 
 examples:
   mailcanary --config /etc/mailcanary/mail.yaml run
@@ -31,6 +31,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """What differs between the agents of a fleet; everything else is in the config file."""
     parser.add_argument("--listen", metavar="HOST:PORT", help="instead of agent.listen")
     parser.add_argument("--region", metavar="NAME", help="instead of agent.region")
+    parser.add_argument(
+        "--resolver",
+        metavar="IP[:PORT]",
+        action="append",
+        help="instead of resolver.nameservers; may be repeated",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -40,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
     from agent.process import run as run_in_loop
 
     own = {name: value for name in ("listen", "region") if (value := getattr(args, name))}
+    own |= {"resolver": ",".join(args.resolver)} if args.resolver else {}
     config = load_config(args, require_secrets=True, own=own)
     configure_logs(config.agent.log_format, config.agent.log_level)
     return run_in_loop(_run(config, config_path(args), own))

@@ -72,7 +72,9 @@ def show(status: Status) -> None:
         words = escape(clean(f"{alert['title']} (since {alert['since']}{state})"))
         out.print(f"[{colour}]{alert['severity']}[/] {words}")
     for row in status.listings:
-        out.print(f"[red]listed[/] {row['subject']} in {row['zone']} since {row['since']}")
+        said = f"; resolvers disagree: {row['disagreement']}" if row["disagreement"] else ""
+        words = f"{row['subject']} in {row['zone']} since {row['since']}{said}"
+        out.print(f"[red]listed[/] {escape(clean(words))}")
     for name, text in status.faults.items():
         out.print(f"[yellow]ours[/] {escape(name)}: {escape(clean(text))}")
     if status.sweep is not None:

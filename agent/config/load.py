@@ -22,6 +22,8 @@ from agent.config.problems import ConfigInvalid, Problem
 
 OWN = ("listen", "region", "log_format", "log_level")
 """Settings of `agent` in which the agents of a fleet may differ."""
+RESOLVER = "resolver"
+"""Beside them, an agent may have nameservers of its own: with commas between."""
 
 _PLANNED = ("senders", "seeds", "routes", "limits")
 
@@ -36,9 +38,9 @@ def load(
     """Reads and checks a config file.
 
     env: where `{env: NAME}` secrets are found, the process environment by default. require_secrets: secrets
-    that cannot be read now are errors (as `run` wants it) and not warnings. own: settings of `agent` that
-    count for this agent instead of the file's (None: not set). Raises ConfigInvalid with every problem of the
-    file.
+    that cannot be read now are errors (as `run` wants it) and not warnings. own: settings of `agent`, and
+    RESOLVER, that count for this agent instead of the file's (None: not set). Raises ConfigInvalid with every
+    problem of the file.
     """
     name = str(path)
     return parse(_read(name), name, env, require_secrets=require_secrets, own=own)
@@ -62,9 +64,7 @@ def parse(
         )
     raw = document.value()
     if own:
-        said = raw.get("agent")
-        both = {**(said if isinstance(said, dict) else {}), **own}
-        raw["agent"] = {key: value for key, value in both.items() if value is not None}
+        _put_own(raw, own)
     context = {
         "base": Path(file).absolute().parent,
         "env": os.environ if env is None else env,
@@ -80,6 +80,18 @@ def parse(
         raise ConfigInvalid(problems)
     config._text = data.decode("utf-8", "replace")
     return _finish(config, document, raw, require_secrets)
+
+
+def _put_own(raw: dict[str, Any], own: Mapping[str, str | None]) -> None:
+    mine = {key: value for key, value in own.items() if key != RESOLVER}
+    raw["agent"] = {k: v for k, v in {**_section(raw, "agent"), **mine}.items() if v is not None}
+    if servers := own.get(RESOLVER):
+        raw["resolver"] = {**_section(raw, "resolver"), "nameservers": servers.split(",")}
+
+
+def _section(raw: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    said = raw.get(name)
+    return said if isinstance(said, dict) else {}
 
 
 def _read(name: str) -> bytes:

@@ -66,6 +66,7 @@ class Myself:
     """Where its web answers; "" until it does."""
     detail: str = ""
     lag: float = 0.0
+    resolvers: tuple[str, ...] = ()
 
     def now(self) -> Member:
         """As a row, but for what the membership itself says."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from agent.config.models import Config
 from agent.fleet.assignment import Resource
@@ -10,8 +10,10 @@ from agent.fleet.assignment import Resource
 BOUNCES = "(bounces)"
 EVALUATOR = "evaluator"
 UPKEEP = "upkeep"
-SWEEP = "blocklists"
-MAILBOX, RECEIVER, ROUND = "mailbox/", "receiver/", "round/"
+MAILBOX, RECEIVER, ROUND, SWEEP = "mailbox/", "receiver/", "round/", "blocklists/"
+
+MOST_CHUNKS = 8
+"""Into so many parts the zones are divided at most; with few zones some parts are empty."""
 
 
 def resources_of(config: Config) -> dict[str, Resource]:
@@ -22,14 +24,22 @@ def resources_of(config: Config) -> dict[str, Resource]:
 def _resources(config: Config) -> Iterator[Resource]:
     yield Resource(EVALUATOR)
     yield Resource(UPKEEP)
-    if config.blocklists is not None:
-        yield Resource(SWEEP)
+    for chunk in chunks(config):
+        yield Resource(SWEEP + chunk)
     for name, seed in config.seeds.items():
         yield Resource(MAILBOX + name, seed.region or "")
     if config.bounces is not None:
         yield Resource(MAILBOX + BOUNCES)
     for name in config.alerts.receivers:
         yield Resource(RECEIVER + name)
+
+
+def chunks(config: Config) -> Sequence[str]:
+    """The names of the parts in which blocklists are swept; one where one agent is all there can be."""
+    if config.blocklists is None:
+        return ()
+    shared = not config.agent.store.startswith("sqlite")
+    return tuple(map(str, range(MOST_CHUNKS if shared else 1)))
 
 
 def sending(config: Config, sender: str, schedule: str) -> Resource:

@@ -5,7 +5,8 @@
     77 a sender                   7 stages of a histogram of 11
     dynamic                       authentication results and SMTP replies, each with a limit of its own
 
-What comes on top is small: seeds, senders, zones, receivers, listings, the process.
+What comes on top is small: seeds, senders, zones, receivers, listings (and for those about which resolvers
+disagree one for each resolver), the process.
 """
 
 from __future__ import annotations

@@ -124,6 +124,13 @@ LISTED = Spec(
     "1 for each subject that a zone lists; absent where it is not listed.",
     "count by (subject) (mailcanary_blocklist_listed)",
 )
+DISAGREEMENT = Spec(
+    "blocklist_disagreement",
+    "gauge",
+    ("subject", "zone", "resolver"),
+    "Only where resolvers disagree about a listing: 1 through which it is seen, 0 through which it is not.",
+    "count by (subject, zone) (mailcanary_blocklist_disagreement)",
+)
 LOOKUPS = Spec(
     "blocklist_lookups_total",
     "counter",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 import sqlalchemy as sa
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -17,6 +18,7 @@ from agent.records_plan import domains_of
 from agent.reports.agents import STATES, read_agents
 from agent.store import outbox, records, rounds, rows, verdicts
 from agent.store.tables import alerts, listings, zones
+from agent.store.views import differ, views_of
 from probes.outcome import Outcome, Severity
 
 Rows = Iterable[tuple[tuple[str, ...], float]]
@@ -62,12 +64,22 @@ def _parties(conn: Connection, config: Config) -> Iterable[Metric]:
 
 def _blocklists(conn: Connection, config: Config) -> Iterable[Metric]:
     watched = config.blocklists is not None
-    listed = sa.select(listings.c.subject, listings.c.zone).where(listings.c.delisted_at.is_(None))
+    columns = (listings.c.subject, listings.c.zone, listings.c.views)
+    listed = sa.select(*columns).where(listings.c.delisted_at.is_(None))
     found = conn.execute(listed).all() if watched else []
-    yield gauge(specs.LISTED, (((subject, zone), 1.0) for subject, zone in found))
+    yield gauge(specs.LISTED, (((subject, zone), 1.0) for subject, zone, _ in found))
+    yield gauge(specs.DISAGREEMENT, _disagreements(found))
     health = sa.select(zones.c.zone, zones.c.resolver, zones.c.healthy)
     known = conn.execute(health).all() if watched else []
     yield gauge(specs.ZONE_HEALTHY, (((zone, resolver), float(healthy)) for zone, resolver, healthy in known))
+
+
+def _disagreements(found: Iterable[Any]) -> Rows:
+    for subject, zone, said in found:
+        views = views_of(said)
+        if differ(views):
+            for resolver, view in sorted(views.items()):
+                yield (subject, zone, resolver), float(view.says is True)
 
 
 def _records(conn: Connection, config: Config) -> Iterable[Metric]:

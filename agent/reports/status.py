@@ -16,6 +16,7 @@ from agent.store import canaries, members, reputation, rows
 from agent.store.members import Member
 from agent.store.reputation import SweepState
 from agent.store.tables import alerts, listings
+from agent.store.views import views_of, words
 from alerts.muting import Muting, maintenance_of
 from probes.blocklists.judge import Reason
 from probes.canary.state import Canary
@@ -218,6 +219,7 @@ def _listed(conn: Connection) -> Iterable[Mapping[str, Any]]:
             "meaning": row["meaning"],
             "txt": row["txt"],
             "delist_url": row["delist_url"],
+            "disagreement": words(views_of(row["views"])),
         }
 
 
@@ -229,13 +231,15 @@ def _faults(conn: Connection, config: Config) -> Iterable[tuple[str, str]]:
         if sender in config.senders and not row["usable"]:
             yield f"sender {sender}", row["detail"]
     if config.blocklists is not None:
-        yield from _sweep_faults(conn)
+        yield from _sweep_faults(conn, 2 * config.blocklists.every)
 
 
-def _sweep_faults(conn: Connection) -> Iterable[tuple[str, str]]:
-    """Zones whose answers do not count through any resolver, a resolver through which all fail, subjects
-    that could not be worked out."""
-    found = reputation.zone_rows(conn)
+def _sweep_faults(conn: Connection, lately: float) -> Iterable[tuple[str, str]]:
+    """Zones whose answers do not count through any resolver that was asked lately (seconds), a resolver
+    through which all fail, subjects that could not be worked out."""
+    every = reputation.zone_rows(conn)
+    newest = {row["zone"]: row["swept_at"] for row in every}  # they come in this order
+    found = [row for row in every if row["swept_at"] >= newest[row["zone"]] - lately]
     seen = {row["zone"] for row in found if row["healthy"]}
     for row in found:
         if row["healthy"] or row["zone"] in seen:

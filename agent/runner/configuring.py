@@ -26,6 +26,7 @@ from agent.fleet.membership import back, unfit
 from agent.metrics import states
 from agent.metrics.budget import SERIES_LIMIT, most_series
 from agent.runner import recording as records
+from agent.runner import watching as blocklists
 from agent.runner.delivering import Delivering
 from agent.runner.evaluating import Evaluator
 from agent.runner.mailboxes import Access, Mailboxes
@@ -33,7 +34,6 @@ from agent.runner.means import resolver_of
 from agent.runner.origins import Origin, Origins, schedule_name
 from agent.runner.recording import Recording
 from agent.runner.services import Services
-from agent.runner.watching import NAME as SWEEP
 from agent.store import rows, versions
 from agent.store.database import Tx
 from agent.store.rows import ScheduleRow
@@ -235,7 +235,7 @@ class Configuring:
 
     async def _tell_fleet(self, config: Config) -> None:
         me = self.services.me
-        me.config_hash = config.hash
+        me.config_hash, me.resolvers = config.hash, self.services.resolvers()
         if me.state == BEHIND:
             me.state, me.detail = WORKING, ""
             await self._say(back(self.services.place, self.services.clock.wall()))
@@ -267,10 +267,7 @@ class Configuring:
         if not self.scheduled:
             return
         wanted = {schedule_name(route): route.every for route in config.routes_resolved}
-        blocklists = config.blocklists
-        if blocklists is not None:
-            wanted[SWEEP] = blocklists.every
-        wanted |= records.schedules(config)
+        wanted |= blocklists.schedules(config) | records.schedules(config)
         now = self.services.clock.wall()
         known = await self.services.database.read(rows.schedule_rows)
         gone = list(known.keys() - wanted.keys())

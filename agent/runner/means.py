@@ -7,6 +7,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 from agent.config.models import Config
 from agent.tls import client_context
@@ -14,7 +15,7 @@ from alerts.http import AiohttpPoster
 from probes.canary.state import Moment
 from probes.clock import Clock, SystemClock
 from probes.dns import Resolver
-from probes.dns_client import DnsResolver
+from probes.dns_client import DnsResolver, parse_nameserver, system_nameservers
 
 
 @dataclass
@@ -31,6 +32,19 @@ class Means:
     def now(self) -> Moment:
         """This instant on both clocks."""
         return Moment.of(self.clock)
+
+
+def servers_of(config: Config) -> list[str]:
+    """The nameservers the config names, or the system's, as "ip:port"."""
+    named = config.resolver.nameservers
+    return [str(parse_nameserver(server)) for server in named] or list(map(str, system_nameservers()))
+
+
+def resolver_name(server: str, machine: str) -> str:
+    """What agents of a fleet call a resolver: one on their own machine is not another machine's."""
+    address = ip_address(parse_nameserver(server).host)
+    local = address.is_loopback or address.is_link_local
+    return f"{server} of {machine}" if local and machine else server
 
 
 def resolver_of(config: Config, clock: Clock) -> DnsResolver:

@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass
 
 import structlog
 
-from agent import schedule
 from agent.config.models import Config
 from agent.records_means import survey_means
 from agent.records_plan import affected, domains_of, hosts_of, selectors_of
 from agent.runner.seen_mail import of_domain, seen_mail
 from agent.runner.services import Services
+from agent.runner.turns import take_turn
 from agent.store import records, rows
 from agent.store.database import Tx
 from agent.store.records import RecordState
@@ -69,23 +69,12 @@ class Recording:
         domain = name.partition(":")[2]
         if name not in schedules(config) or config.records is None:
             return
-        if not await self._claim(name, config.records.every):
+        if not await take_turn(self.services, name, config.records.every):
             return
         try:
             await self.look(config, domain)
         except MailcanaryError as error:
             log.error("the records could not be looked at", domain=domain, error=str(error))
-
-    async def _claim(self, name: str, every: float) -> bool:
-        def claim(tx: Tx) -> bool:
-            self.services.fence(tx)
-            now = self.services.clock.wall()
-            row = rows.schedule_row(tx.conn, name)
-            if row is None or row.due_at > now:
-                return False
-            return rows.move_schedule(tx.conn, row, schedule.next_due(name, every, now, row.count + 1), now)
-
-        return await self.services.database.write(claim)
 
     async def look(self, config: Config, domain: str) -> Result:
         """Looks at all records of a domain once, and remembers what it found."""

@@ -10,7 +10,7 @@ from agent.fleet.fleet import Fleet
 from agent.fleet.membership import Myself
 from agent.hints import LocalHints
 from agent.metrics import Metrics
-from agent.runner.means import Means
+from agent.runner.means import Means, resolver_name, servers_of
 from agent.store.database import Database, Tx
 from agent.store.members import place_of
 from probes.canary.token import TokenKeys
@@ -40,6 +40,15 @@ class Services(Means):
     def place(self) -> str:
         """What people call this agent among the others."""
         return place_of(self.me.holder, self.config.agent.listen)
+
+    def resolvers(self) -> tuple[str, ...]:
+        """What its resolvers are called, the one it asks first at the head."""
+        return tuple(map(self.resolver_name, servers_of(self.config)))
+
+    def resolver_name(self, server: str) -> str:
+        """What a resolver is called in the store."""
+        machine = self.me.holder.partition(":")[0] if self.database.shared else ""
+        return resolver_name(server, machine)
 
     @property
     def epoch(self) -> int:

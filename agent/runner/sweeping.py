@@ -1,45 +1,44 @@
 """One pass of a blocklist sweep through one resolver, and what of it is recorded.
 
-Whatever became final is one commit with the place from which a restart goes on. A listing or a delisting is
-an event only where a second look, with controls of its own, says the same: one look may be an accident.
+Whatever became final is one commit with the place from which a restart goes on.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import structlog
 
-from agent.config.models import Config
 from agent.fleet.resources import SWEEP
 from agent.runner.services import Services
+from agent.runner.sweep_plan import SweepPlan
+from agent.runner.witness import Witness
 from agent.store import reputation, rows
 from agent.store.database import Tx
-from agent.store.reputation import OpenListing, Pair, SweepState, ZoneState
+from agent.store.reputation import SweepState, ZoneState
 from alerts.observation import ListingSeen, OwnState, observation_to_json
 from alerts.settings import AlertKind
-from probes.blocklists.catalogue import Zone
-from probes.blocklists.check import Listing, check
+from probes.blocklists.check import Listing, Pair
+from probes.blocklists.check import listing as made
 from probes.blocklists.health import ZoneHealth
-from probes.blocklists.judge import Reason
+from probes.blocklists.judge import Reason, unknown
 from probes.blocklists.lanes import DEFINITE, ZoneLane
-from probes.blocklists.query import Subject, parse_subject
 from probes.blocklists.sweep import Sweep
-from probes.dns_client import DnsResolver
+from probes.clock import Clock
 from probes.errors import StaleWrite, StoreError
 
 log = structlog.get_logger("blocklists")
-
-SECOND_LOOKS = 20
-"""Questions in flight while changes are looked at again."""
 
 LAST_LOOKS = 3
 """Further looks, at the end, at a change that could not be looked at again."""
 
 STORE_PAUSE = 10.0
 """Seconds after which a write that the store refused is tried again."""
+
+LATELY = 60.0
+"""Seconds for which what one part has seen of a resolver says something of others."""
 
 Writing = Callable[[Tx, float], None]
 
@@ -50,32 +49,42 @@ class PlanChanged(Exception):
     """The config was reloaded: the sweep goes on with the new one."""
 
 
-@dataclass(frozen=True)
-class SweepPlan:
-    """What a sweep asks. faults: subjects that could not be worked out, with the reason."""
+@dataclass
+class Blame:
+    """Whether a resolver is at fault, as far as all parts that are swept through it now can tell."""
 
-    config: Config
-    subjects: Sequence[Subject]
-    zones: Sequence[Zone]
-    owners: Mapping[str, tuple[str, ...]]
-    servers: Sequence[str]
-    faults: Mapping[str, str]
+    clock: Clock
+    _said: dict[tuple[str, str], tuple[float, str]] = field(default_factory=dict)
+
+    def hear(self, chunk: str, resolver: str, fault: str) -> str:
+        """What is wrong with the resolver, "" where nothing is: zones of another part answer through it."""
+        now = self.clock.monotonic()
+        self._said[chunk, resolver] = (now, fault)
+        lately = (x[1] for (_, name), x in self._said.items() if name == resolver and x[0] >= now - LATELY)
+        return fault if all(lately) else ""
 
 
 @dataclass
 class Pass:
-    """Records what a sweep through one resolver finds. base: the state that this pass goes on from."""
+    """Records what a sweep of one part through one resolver finds. base: the state that it goes on from."""
 
     services: Services
     plan: SweepPlan
+    chunk: str
     server: str
     base: SweepState
+    blame: Blame
     sweep: Sweep = field(init=False)
-    _open: dict[Pair, OpenListing] = field(default_factory=dict)
+    witness: Witness = field(init=False)
     _found: list[Listing] = field(default_factory=list)
     _doubts: list[Listing] = field(default_factory=list)
     _counted: dict[tuple[str, str], int] = field(default_factory=dict)
     _said_ok: bool = False
+
+    @property
+    def resolver(self) -> str:
+        """What the resolver is called in the store."""
+        return self.services.resolver_name(self.server)
 
     def found(self, listing: Listing) -> None:
         """A verdict has become final: a listing, or whatever became of one that stands open."""
@@ -84,97 +93,69 @@ class Pass:
     async def begin(self, sweep: Sweep) -> None:
         """Takes the open listings along; those that nobody looks up any more end."""
         self.sweep = sweep
-        self._open = await self.services.database.read(reputation.open_listings)
-        await asyncio.to_thread(sweep.follow, self._open)
+        self.witness = Witness(self.services, self.plan, self.server)
+        await self.witness.load()
+        mine = {pair for pair in self.witness.open if pair[1] not in self.plan.others}
+        await asyncio.to_thread(sweep.follow, mine)
         self._counted = {} if sweep.rounds else _results(sweep.lanes)  # of this round, by an earlier process
         self._said_ok = False
-        gone = self._open.keys() - set(sweep.followed())
+        gone = mine - set(sweep.followed())
         if gone and not self.plan.faults and self.server == self.plan.servers[0]:
             await self._write(lambda tx, now: self._end(tx, gone, now))
 
     async def checkpoint(self) -> None:
         """Records what became final since the last one. Raises PlanChanged after a reload."""
-        changes, doubts = await self._second_look([*self._found, *self._doubts])
+        changes, doubts = await self.witness.sure([*self._found, *self._doubts])
         state = self.state()
         await self._write(lambda tx, now: self._record(tx, changes, state, now))
         self._found.clear()
         self._doubts = doubts
         for listing in changes:
-            self._remember(listing)
+            self.witness.remember(listing)
         self._count()
         log.info(
-            "sweep", resolver=self.server, done=state.done, total=state.total, listed=state.listed,
+            "sweep", resolver=self.resolver, done=state.done, total=state.total, listed=state.listed,
             unknown=state.unknown,
         )  # fmt: skip
         if self.services.config is not self.plan.config:
             raise PlanChanged
 
     async def finish(self, pause: float) -> None:
-        """Looks again, a few times, at changes that the second look could not see at all."""
+        """Looks again, a few times, at changes that the second look could not see at all; then keeps which of
+        the open listings this resolver could not tell anything of."""
         for _ in range(LAST_LOOKS):
             if not self._doubts:
-                return
+                break
             await self.services.clock.sleep(pause)
             await self.checkpoint()
+        blind = await asyncio.to_thread(self._blind)
+        if blind:
+            await self._write(lambda tx, now: self._note(tx, blind, now))
+
+    def _blind(self) -> list[Listing]:
+        return [
+            made(Pair(subject, zone), unknown(reason, ""))
+            for subject, zone, reason in self.sweep.unknown()
+            if (subject.text, zone.name) in self.witness.open
+        ]
 
     def state(self) -> SweepState:
         """How far the whole sweep is."""
         now, base = self.sweep.state(), self.base
-        if base.resolver and base.resolver != self.server:  # what the resolver before it left open
+        if base.resolver and base.resolver != self.resolver:  # what the resolver before it left open
             seen = now.done - now.unknown
             listed, unknown = base.listed + now.listed, base.unknown - seen
-            return replace(base, resolver=self.server, listed=listed, unknown=unknown)
+            return replace(base, resolver=self.resolver, listed=listed, unknown=unknown)
         return replace(
-            base, resolver=self.server, done=now.done, total=now.total, listed=now.listed,
+            base, resolver=self.resolver, done=now.done, total=now.total, listed=now.listed,
             unknown=now.unknown, cursor=self.sweep.cursor(),
         )  # fmt: skip
-
-    def _remember(self, listing: Listing) -> None:
-        pair = (listing.subject, listing.zone)
-        if listing.listed:
-            self._open[pair] = OpenListing(0.0, listing.codes, listing.txt)
-        else:
-            self._open.pop(pair, None)
-
-    async def _second_look(self, found: Sequence[Listing]) -> tuple[list[Listing], list[Listing]]:
-        """What goes on as it was and what a second look confirms; and what it could not see."""
-        sure = [listing for listing in found if self._known(listing)]
-        changed = [x for x in found if not self._known(x) and (x.listed or (x.subject, x.zone) in self._open)]
-        doubts: list[Listing] = []
-        by_zone: dict[str, list[Listing]] = {}
-        for listing in changed:
-            by_zone.setdefault(listing.zone, []).append(listing)
-        for zone, items in by_zone.items():
-            again = await self._again([item.subject for item in items], zone)
-            for item in items:
-                second = again[item.subject]
-                if second.listed is item.listed:
-                    sure.append(second)
-                    continue
-                log.warning(
-                    "a second look did not confirm it", subject=item.subject, zone=zone,
-                    first=str(item.reason), second=str(second.reason),
-                )  # fmt: skip
-                if second.listed is None:
-                    doubts.append(item)
-        return sure, doubts
-
-    def _known(self, listing: Listing) -> bool:
-        held = self._open.get((listing.subject, listing.zone))
-        return bool(held and listing.listed and held.codes == listing.codes)
-
-    async def _again(self, subjects: Sequence[str], name: str) -> Mapping[str, Listing]:
-        zone = next(zone for zone in self.plan.zones if zone.name == name)
-        timeout = self.plan.config.resolver.timeout
-        resolver = DnsResolver([self.server], timeout=timeout, tries=5, cache=0)
-        wanted = [parse_subject(text) for text in subjects]
-        return {x.subject: x for x in await check(wanted, [zone], resolver, in_flight=SECOND_LOOKS)}
 
     async def _write(self, work: Writing) -> None:
         """Writes, again and again where the store does not take it: what was found is not forgotten."""
 
         def unit(tx: Tx) -> None:
-            self.services.fence(tx, SWEEP)
+            self.services.fence(tx, SWEEP + self.chunk)
             work(tx, self.services.clock.wall())
 
         while True:
@@ -187,30 +168,19 @@ class Pass:
                 await self.services.clock.sleep(STORE_PAUSE)
 
     def _record(self, tx: Tx, changes: Sequence[Listing], state: SweepState, now: float) -> None:
-        for listing in changes:
-            if reputation.note_listing(tx.conn, listing, now) or listing.listed:
-                self._observe(tx, listing, now)
+        self._note(tx, changes, now)
         for zone, health in zone_states(self.sweep.lanes).items():
-            reputation.set_zone(tx.conn, zone, self.server, health, now)
+            reputation.set_zone(tx.conn, zone, self.resolver, health, now)
             if health.healthy and self.server == self.plan.servers[0]:
-                reputation.drop_zone(tx.conn, zone, self.plan.servers[1:])
+                reputation.drop_zone(tx.conn, zone, self.services.resolvers()[1:])
         self._resolver(tx, now)
-        reputation.set_sweep(tx.conn, state)
+        reputation.set_sweep(tx.conn, self.chunk, state)
 
-    def _observe(self, tx: Tx, listing: Listing, now: float) -> None:
-        seen = ListingSeen(
-            subject=listing.subject,
-            zone=listing.zone,
-            listed=listing.listed,
-            at=now,
-            severity=listing.severity,
-            reason=listing.txt or listing.meaning,
-            delist_url=listing.delist_url,
-            senders=self.plan.owners.get(listing.subject, ()),
-        )
-        rows.observe(tx, now, "listing", observation_to_json(seen))
+    def _note(self, tx: Tx, found: Iterable[Listing], now: float) -> None:
+        for item in found:
+            self.witness.note(tx, item, now)
 
-    def _end(self, tx: Tx, gone: Iterable[Pair], now: float) -> None:
+    def _end(self, tx: Tx, gone: Iterable[reputation.Pair], now: float) -> None:
         reputation.end_unwatched(tx.conn, list(gone), now)
         for subject, zone in gone:
             seen = ListingSeen(subject, zone, False, now, reason=UNSEEN)
@@ -219,10 +189,13 @@ class Pass:
     def _resolver(self, tx: Tx, now: float) -> None:
         """Where zones fail together it is the resolver: our own fault, not theirs."""
         fault = resolver_fault(self.sweep.lanes)
-        if fault is None or (not fault and self._said_ok):
+        if fault is None:
+            return
+        fault = self.blame.hear(self.chunk, self.resolver, fault)
+        if not fault and self._said_ok:
             return
         self._said_ok = not fault
-        state = OwnState(AlertKind.RESOLVER, self.server, not fault, now, text=fault)
+        state = OwnState(AlertKind.RESOLVER, self.resolver, not fault, now, text=fault)
         rows.observe(tx, now, "own", observation_to_json(state))
 
     def _count(self) -> None:

@@ -51,11 +51,11 @@ class Mine:
         return fleet.holds(MAILBOX + row.seed)
 
     def schedule(self, name: str, due_at: float) -> bool:
-        """Routes and domains are spread over the agents, a sweep has its holder."""
+        """Routes and domains are spread over the agents, each part of the blocklists has its holder."""
         fleet = self.services.fleet
         kind, _, rest = name.partition(":")
         if kind == "blocklists":
-            return fleet.holds(SWEEP)
+            return fleet.holds(SWEEP + rest)
         if name.startswith(PREFIX):
             sender = rest.partition("/")[0]
             return fleet.sends(sender, name) or (self._forsaken(due_at) and fleet.may_send(sender))

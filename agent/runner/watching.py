@@ -1,39 +1,40 @@
-"""Blocklist sweeps of the agent: when they run, what they ask, through which resolvers."""
+"""Blocklist sweeps of the agent: when they run, what they ask, through which resolvers.
+
+The zones are divided into parts, and each part has its holder, its schedule and its progress in the store. In
+a fleet the parts are spread over the agents, and who takes one over goes on from its last checkpoint; a zone
+is in one part only, so that its pace is kept whoever asks it.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import structlog
 
-from agent import schedule
-from agent.blocklist_plan import owners_of, subjects_of, zones_of
 from agent.config.models import Config
-from agent.fleet.resources import SWEEP as BLOCKLISTS
+from agent.fleet.resources import SWEEP, chunks
 from agent.runner.services import Services
-from agent.runner.sweeping import Pass, PlanChanged, SweepPlan
-from agent.store import reputation, rows
+from agent.runner.sweep_plan import Plans, SweepPlan
+from agent.runner.sweeping import Blame, Pass, PlanChanged
+from agent.runner.turns import take_turn
+from agent.store import reputation
 from agent.store.database import Hint, Tx
 from agent.store.reputation import Pair, SweepState
 from probes.blocklists.judge import ASK_ELSEWHERE
-from probes.blocklists.query import Subject, parse_subject
-from probes.blocklists.subjects import expand, expand_network
 from probes.blocklists.sweep import Sweep
-from probes.dns import Resolver
-from probes.dns_client import parse_nameserver, system_nameservers
-from probes.errors import ConfigError, MailcanaryError, Unavailable
+from probes.errors import MailcanaryError
 
 log = structlog.get_logger("blocklists")
-NAME = "blocklists:sweep"
-RESUME = "blocklists:resume"
+PREFIX = "blocklists"
+RESUME = "resume"
 
 SHARE = 0.75
 """The part of the interval over which a sweep is spread; the rest is for zones that need another try."""
 
 LEAST_PACE = 25.0
-"""Questions a second below which spreading is of use to nobody."""
+"""Questions a second to all zones below which spreading is of use to nobody."""
 
 CONTROLS = 40
 """Questions of a segment for each zone: its controls are then a tenth of what is asked."""
@@ -41,13 +42,16 @@ CONTROLS = 40
 SEGMENT = (30.0, 300.0)
 """Seconds between controls, at least and at most: so old is what becomes known."""
 
-EXPANDING = 16
-"""Names resolved at a time while the plan is made."""
+
+def schedules(config: Config) -> dict[str, float]:
+    """The schedules of all parts, with their intervals in seconds."""
+    every = config.blocklists.every if config.blocklists else 0.0
+    return {f"{PREFIX}:{chunk}": every for chunk in chunks(config)}
 
 
 @dataclass
 class Watching:
-    """Runs a sweep when its schedule is due, and goes on with one that a restart cut short.
+    """Sweeps the parts that this agent holds: a Room.
 
     retries, retry_after: how often and after how many seconds a zone that failed its controls is tried again
     once nothing else is left to ask.
@@ -58,31 +62,70 @@ class Watching:
     retry_after: float = 60.0
     scheduled: bool = True
     """False: no sweep is gone on with, only what is asked for is looked up."""
+    blame: Blame = field(init=False)
+    plans: Plans = field(init=False)
+    _held: dict[str, Chunk] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.blame, self.plans = Blame(self.services.clock), Plans(self.services.clock)
+
+    async def take(self, key: str) -> None:
+        """The part is this agent's: goes on with the sweep that was left."""
+        self._held[key] = Chunk(self, key)
+        if not self.scheduled:
+            return
+        left = await self.services.database.read(lambda conn: reputation.sweep_of(conn, key))
+        if left is not None and left.ended_at is None:
+            self.services.hints.put(Hint(PREFIX, f"{RESUME}:{key}"))
+
+    async def give(self, key: str) -> None:
+        """Another agent goes on from the last checkpoint."""
+        chunk = self._held.pop(key, None)
+        if chunk is not None:
+            await chunk.stop()
+
+    async def due(self, name: str) -> None:
+        """A hint: a part may be due, or is to be gone on with."""
+        kind, _, key = name.partition(":")
+        chunk, section = self._held.get(key), self.services.config.blocklists
+        if chunk is None or section is None:
+            return
+        if kind == RESUME or await take_turn(self.services, name, section.every, SWEEP + key):
+            await chunk.work()
+
+    async def sweep(self, *, anew: bool = False) -> None:
+        """Sweeps all parts that are held now. anew: also what was answered lately and still holds."""
+        if anew:
+            self.plans.forget()
+        async with asyncio.TaskGroup() as group:
+            for chunk in self._held.values():
+                group.create_task(chunk.sweep(anew=anew))
+
+
+@dataclass
+class Chunk:
+    """One part of the zones, as long as this agent holds it."""
+
+    room: Watching
+    key: str
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     _working: asyncio.Task[None] | None = None
     _kept: tuple[Config, Sweep, Pass] | None = None
     """The last sweep: it knows until when each answer holds."""
 
-    async def take(self, _key: str) -> None:
-        """The sweeps are this agent's: goes on with the one that was left."""
-        if not self.scheduled:
-            return
-        left = await self.services.database.read(reputation.sweep)
-        if left is not None and left.ended_at is None:
-            self.services.hints.put(Hint("blocklists", RESUME))
+    @property
+    def services(self) -> Services:
+        """This agent's means."""
+        return self.room.services
 
-    async def give(self, _key: str) -> None:
-        """Another agent goes on from the last checkpoint."""
-        self._kept = None
+    async def stop(self) -> None:
+        """Ends what is under way."""
         if self._working is not None:
             self._working.cancel()
             await asyncio.wait({self._working})
 
-    async def due(self, name: str) -> None:
-        """A hint: the sweep may be due."""
-        section = self.services.config.blocklists
-        if section is None or (name == NAME and not await self._claim(name, section.every)):
-            return
+    async def work(self) -> None:
+        """One sweep, until it is at its end or `stop` ends it."""
         self._working = work = asyncio.create_task(self._swept(), name="sweep")
         try:
             await asyncio.wait({work})
@@ -95,17 +138,6 @@ class Watching:
         except MailcanaryError as error:
             log.error("the sweep could not be done", error=str(error))
 
-    async def _claim(self, name: str, every: float) -> bool:
-        def claim(tx: Tx) -> bool:
-            self.services.fence(tx, BLOCKLISTS)
-            now = self.services.clock.wall()
-            row = rows.schedule_row(tx.conn, name)
-            if row is None or row.due_at > now:
-                return False
-            return rows.move_schedule(tx.conn, row, schedule.next_due(name, every, now, row.count + 1), now)
-
-        return await self.services.database.write(claim)
-
     async def sweep(self, *, anew: bool = False) -> None:
         """Looks every subject up in every zone, and records what was found. One at a time.
 
@@ -115,13 +147,17 @@ class Watching:
             if anew:
                 self._kept = None
             while self.services.config.blocklists is not None:
+                whole = await self.room.plans.get(self.services.config, self.services.resolver)
                 try:
-                    await self._round(await make_plan(self.services.config, self.services.resolver))
+                    await self._round(whole.part(self.key))
                     break
                 except PlanChanged:
                     log.info("the config has changed: the sweep goes on with the new one")
 
     async def _round(self, plan: SweepPlan) -> None:
+        if not plan.zones:
+            await self._write(lambda tx: reputation.drop_sweep(tx.conn, self.key))
+            return
         state = await self._begin(plan)
         only: list[Pair] | None = None
         for number, server in enumerate(plan.servers):
@@ -129,7 +165,7 @@ class Watching:
             work, sweep = await self._pass(plan, server, state, only, last)
             await work.begin(sweep)
             await sweep.run()
-            await work.finish(self.retry_after)
+            await work.finish(self.room.retry_after)
             state = work.state()
             only = await asyncio.to_thread(_left, sweep)
             if not only:
@@ -138,26 +174,29 @@ class Watching:
 
     async def _begin(self, plan: SweepPlan) -> SweepState:
         """The state to go on from: that of a sweep cut short, else a new one."""
-        names = {zone.name for zone in plan.zones}
+        mine = {zone.name for zone in plan.zones}
+        members = self.services.fleet.view.members
+        resolvers = {name for member in members for name in member.resolvers} | {*self.services.resolvers()}
+        state = SweepState(0.0, None, "")
 
-        def begin(tx: Tx) -> SweepState:
-            self.services.fence(tx, BLOCKLISTS)
+        def begin(tx: Tx) -> None:
+            nonlocal state
             now = self.services.clock.wall()
-            left = reputation.sweep(tx.conn)
+            left = reputation.sweep_of(tx.conn, self.key)
             going_on = left is not None and left.ended_at is None
             state = left if left is not None and going_on else SweepState(now, None, "")
             state = replace(state, resolver="", faults=plan.faults)
-            reputation.keep_zones(tx.conn, names, plan.servers)
-            reputation.set_sweep(tx.conn, state)
-            return state
+            reputation.keep_zones(tx.conn, mine, plan.others, resolvers)
+            reputation.set_sweep(tx.conn, self.key, state)
 
-        return await self.services.database.write(begin)
+        await self._write(begin)
+        return state
 
     async def _pass(
         self, plan: SweepPlan, server: str, state: SweepState, only: Sequence[Pair] | None, last: bool
     ) -> tuple[Pass, Sweep]:
         """A sweep through one resolver. The first one keeps its memory of what is fresh."""
-        work = Pass(self.services, plan, server, state)
+        work = Pass(self.services, plan, self.key, server, state, self.room.blame)
         sweep = await asyncio.to_thread(self._made, plan, work, only, last)
         if only is not None:
             return work, sweep
@@ -171,9 +210,10 @@ class Watching:
     def _made(self, plan: SweepPlan, work: Pass, only: Sequence[Pair] | None, last: bool) -> Sweep:
         section = plan.config.blocklists
         assert section is not None
-        count = len(only) if only is not None else _pairs(plan)
-        pace = max(LEAST_PACE, count / (section.every * SHARE))
+        count = len(only) if only is not None else plan.pairs()
+        pace = max(LEAST_PACE * plan.share, count / (section.every * SHARE))
         least, most = SEGMENT
+        retries = self.room.retries
         return Sweep(
             plan.subjects,
             plan.zones,
@@ -185,64 +225,25 @@ class Watching:
             pace=pace,
             timeout=plan.config.resolver.timeout,
             segment=min(most, max(least, CONTROLS * len(plan.zones) / pace)),
-            retries=self.retries if last else min(1, self.retries),
-            retry_after=self.retry_after,
+            retries=retries if last else min(1, retries),
+            retry_after=self.room.retry_after,
             clock=self.services.clock,
         )
 
     async def _end(self, state: SweepState) -> None:
         ended = replace(state, ended_at=self.services.clock.wall(), cursor={})
-
-        def end(tx: Tx) -> None:
-            self.services.fence(tx, BLOCKLISTS)
-            reputation.set_sweep(tx.conn, ended)
-
-        await self.services.database.write(end)
+        await self._write(lambda tx: reputation.set_sweep(tx.conn, self.key, ended))
         seconds = round((ended.ended_at or 0.0) - ended.started_at)
         log.info("sweep done", pairs=state.total, listed=state.listed, unknown=state.unknown, seconds=seconds)
 
+    async def _write(self, work: Callable[[Tx], None]) -> None:
+        def unit(tx: Tx) -> None:
+            self.services.fence(tx, SWEEP + self.key)
+            work(tx)
 
-def _pairs(plan: SweepPlan) -> int:
-    kinds = [subject.kind for subject in plan.subjects]
-    return sum(kinds.count(kind) for zone in plan.zones for kind in zone.kinds)
+        await self.services.database.write(unit)
 
 
 def _left(sweep: Sweep) -> list[Pair]:
     """The pairs that another resolver may see."""
     return [(subject.text, zone.name) for subject, zone, reason in sweep.unknown() if reason in ASK_ELSEWHERE]
-
-
-async def make_plan(config: Config, resolver: Resolver) -> SweepPlan:
-    """Everything a sweep needs to know. Raises ConfigError where the zones are wrong."""
-    zones = await asyncio.to_thread(zones_of, config)
-    owners = await asyncio.to_thread(owners_of, config)
-    texts = await asyncio.to_thread(subjects_of, config)
-    subjects, faults = await expand_each(texts, resolver)
-    for text, fault in faults.items():
-        log.warning("a subject could not be worked out", subject=text, error=fault)
-    servers = tuple(config.resolver.nameservers) or tuple(map(str, system_nameservers()))
-    return SweepPlan(
-        config, subjects, zones, owners, [str(parse_nameserver(server)) for server in servers], faults
-    )
-
-
-async def expand_each(texts: Iterable[str], resolver: Resolver) -> tuple[list[Subject], dict[str, str]]:
-    """The subjects behind each text, always in the same order, and the texts that could not be worked out."""
-    gate = asyncio.Semaphore(EXPANDING)
-
-    async def one(text: str) -> list[Subject] | str:
-        try:
-            if text.startswith(("host:", "spf:")):
-                async with gate:
-                    return sorted(await expand([text], resolver), key=lambda subject: subject.text)
-            if "/" in text:
-                return await asyncio.to_thread(expand_network, text)
-            return [parse_subject(text)]
-        except (ConfigError, Unavailable) as error:
-            return str(error)
-
-    wanted = list(texts)
-    found = await asyncio.gather(*map(one, wanted))
-    subjects = dict.fromkeys(subject for item in found if isinstance(item, list) for subject in item)
-    faults = {text: item for text, item in zip(wanted, found, strict=True) if isinstance(item, str)}
-    return list(subjects), faults

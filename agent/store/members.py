@@ -29,7 +29,8 @@ class Member:
     """An agent as the others see it.
 
     epoch: names this life of it; expires_at: until then it is a member; state: working, visiting, draining
-    or lost; detail: why it does not do its part; addresses: its own IPs; lag: seconds its loop was late.
+    or lost; detail: why it does not do its part; addresses: its own IPs; lag: seconds its loop was late;
+    resolvers: what its resolvers are called, the one it asks first at the head.
     """
 
     holder: str
@@ -46,6 +47,7 @@ class Member:
     config_hash: str = ""
     detail: str = ""
     lag: float = 0.0
+    resolvers: tuple[str, ...] = ()
 
     @property
     def place(self) -> str:
@@ -61,13 +63,14 @@ def place_of(holder: str, listen: str) -> str:
 
 
 _COLUMNS = tuple(field.name for field in fields(Member))
+_LISTS = ("addresses", "resolvers")
 
 
 def put(conn: Connection, member: Member) -> None:
     """Writes an agent's row at its joining; a row of an earlier life of the same process is replaced."""
     leases.free_all(conn, member.holder)
     row = {name: getattr(member, name) for name in _COLUMNS}
-    upsert(conn, agents, ["holder"], row | {"addresses": list(member.addresses)})
+    upsert(conn, agents, ["holder"], row | {name: list(getattr(member, name)) for name in _LISTS})
 
 
 _renew = Prepared(
@@ -82,8 +85,9 @@ _renew = Prepared(
         config_hash=sa.bindparam("c"),
         detail=sa.bindparam("d"),
         lag=sa.bindparam("l"),
+        resolvers=sa.bindparam("r"),
     ),
-    ("now", "until", "s", "w", "a", "c", "d", "l", "h", "e"),
+    ("now", "until", "s", "w", "a", "c", "d", "l", "r", "h", "e"),
 )
 
 
@@ -98,6 +102,7 @@ def renew(conn: Connection, member: Member) -> bool:
         member.config_hash,
         member.detail,
         member.lag,
+        json.dumps(list(member.resolvers)),
         member.holder,
         member.epoch,
     )
@@ -129,9 +134,11 @@ def every(conn: Connection) -> list[Member]:
 
 
 def _member(row: Mapping[str, Any]) -> Member:
-    found = row["addresses"]
-    addresses = json.loads(found) if isinstance(found, str) else found
-    return Member(**{**row, "addresses": tuple(addresses or ())})
+    return Member(**{**row, **{name: _listed(row[name]) for name in _LISTS}})
+
+
+def _listed(found: Any) -> tuple[str, ...]:
+    return tuple((json.loads(found) if isinstance(found, str) else found) or ())
 
 
 def forget(conn: Connection, place: str) -> bool:

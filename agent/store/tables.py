@@ -64,6 +64,7 @@ agents = Table(
     Column("config_hash", String(), nullable=False, server_default=""),
     Column("detail", Text, nullable=False, server_default=""),
     Column("lag", Float, nullable=False, server_default="0"),
+    Column("resolvers", JSON),
 )
 
 leases = Table(
@@ -202,7 +203,17 @@ listings = Table(
     Column("txt", Text, nullable=False),
     Column("severity", String(), nullable=False),
     Column("delist_url", Text, nullable=False),
+    Column("views", JSON),
     Index("ix_listings_delisted_at", "delisted_at"),
+    # Of several agents that see a listing begin, one keeps it.
+    Index(
+        "ix_listings_open",
+        "subject",
+        "zone",
+        unique=True,
+        sqlite_where=text("delisted_at IS NULL"),
+        postgresql_where=text("delisted_at IS NULL"),
+    ),
 )
 
 zones = Table(

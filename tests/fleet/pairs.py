@@ -44,8 +44,8 @@ def write(folder: Path, store: str, seeds: int, password: str = "password", **ag
 
 
 @asynccontextmanager
-async def agent(path: Path, region: str | None = None) -> AsyncIterator[App]:
-    own = {"listen": f"127.0.0.1:{free_port()}"} | ({"region": region} if region else {})
+async def agent(path: Path, region: str | None = None, **more: str) -> AsyncIterator[App]:
+    own = {"listen": f"127.0.0.1:{free_port()}"} | ({"region": region} if region else {}) | more
     config = load(path, require_secrets=True, own=own)
     app = await open_app(config, reload_from=str(path), own=own)
     try:

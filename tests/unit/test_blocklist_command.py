@@ -148,6 +148,18 @@ def test_the_next_resolver_is_asked_what_the_first_could_not_tell(capsys: pytest
     assert [x["reason"] for x in lines(capsys)] == ["not-listed"]
 
 
+def test_resolvers_that_disagree_about_a_listing_are_both_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    other = {name: records for name, records in DATA.items() if not name.startswith("1.2.0.192.")}
+    with serving(zone_data(DATA)) as first, serving(zone_data(other)) as second:
+        words = ["192.0.2.1", "--zone", "zen.spamhaus.org", "--resolver", first, "--resolver", second]
+        assert run(*words, "--json") == 1
+        found = lines(capsys)
+        run(*words)
+    said = f"listed through {first}; not listed through {second}"
+    assert [(x["listed"], x["disagreement"]) for x in found] == [(True, said)]
+    assert f"resolvers disagree: {said}" in capsys.readouterr().out
+
+
 def test_a_key_is_used_and_not_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     key = tmp_path / "key"
     key.write_text("secret0key\n", encoding="ascii")

@@ -198,6 +198,7 @@ async def test_a_restart_goes_on_where_it_was(tmp_path: Path, monkeypatch: Any) 
     monkeypatch.setattr(watching, "SEGMENT", (0.2, 0.2))
     monkeypatch.setattr(watching, "CONTROLS", 0)
     monkeypatch.setattr(watching, "LEAST_PACE", 200.0)
+    monkeypatch.setattr("agent.schedule.CATCH_UP", 3600.0)  # what is due besides comes later
     world = World()
     world.listed = {f"{last}.2.0.192.one.example": YES for last in (3, 250)}
     net = {"subjects": {"ips": ["192.0.2.0/24"], "from_senders": False}}
