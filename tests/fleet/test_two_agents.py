@@ -33,6 +33,11 @@ def shares(store: str) -> set[int]:
     return {found.count(holder) for holder in found}
 
 
+def held(store: str) -> int:
+    """How many resources have a holder."""
+    return sum(bool(lease.holder) for lease in view(store)[1].values())
+
+
 async def until(found: Fleet, true: Callable[[], bool], timeout: float = 60.0) -> None:
     await eventually(true, timeout, found.logs)
 
@@ -41,7 +46,7 @@ async def test_one_is_killed_and_the_other_goes_on(tmp_path: Path, postgres_url:
     async with load_world() as world:
         path = fleet_config(world, tmp_path, postgres_url, senders=4, seeds=6, every="1s", deadline="3s")
         async with fleet(path, 2, lease=LEASE) as found:
-            await until(found, lambda: sum(shares(postgres_url)) >= 8 and len(view(postgres_url)[0]) == 2)
+            await until(found, lambda: held(postgres_url) == 8 and len(view(postgres_url)[0]) == 2)
             await until(found, lambda: len({c.epoch for c in every_canary(postgres_url)}) == 2)
             await until(found, lambda: len(every_canary(postgres_url)) >= 120)
             first, second = found.agents
