@@ -8,7 +8,7 @@ import logging
 from functools import partial
 from typing import Any
 
-from aiohttp import web
+from aiohttp import ClientConnectionResetError, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 MOST = 200
@@ -54,17 +54,19 @@ def _protocol(server: web.Server) -> asyncio.Protocol:
 
 
 def _is_ours(record: logging.LogRecord) -> bool:
-    """False for the mistakes of whoever asks: they would fill the log with tracebacks."""
+    """False for the mistakes of whoever asks, and where he hung up before a streamed answer (a scraper whose
+    time is up): they would fill the log with tracebacks."""
     error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, HttpProcessingError | web.RequestPayloadError)
+    return not isinstance(error, HttpProcessingError | web.RequestPayloadError | ClientConnectionResetError)
 
 
 async def write(request: web.Request, response: web.StreamResponse, data: bytes) -> None:
-    """A piece of a streamed answer. Raises ConnectionResetError where nobody reads it, and hangs up."""
+    """A piece of a streamed answer. Raises ClientConnectionResetError where nobody reads it, and hangs
+    up."""
     try:
         async with asyncio.timeout(READING):
             await response.write(data)
     except TimeoutError:
         if request.transport is not None:
             request.transport.abort()  # a close would wait for the reader
-        raise ConnectionResetError("nobody reads the answer") from None
+        raise ClientConnectionResetError("nobody reads the answer") from None

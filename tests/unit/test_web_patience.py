@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from aiohttp import web
+from aiohttp import ClientConnectionResetError, web
 
 from agent.web import patience
 from agent.web.body import read_json
@@ -82,7 +82,9 @@ async def test_a_body_that_never_comes_is_refused(monkeypatch: pytest.MonkeyPatc
         assert b" 400 " in await asyncio.wait_for(reader.readline(), 30)
 
 
-async def test_an_answer_that_nobody_reads_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_answer_that_nobody_reads_is_cut_off(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(patience, "READING", 0.1)
     cut = asyncio.Event()
     write = patience.write
@@ -98,6 +100,32 @@ async def test_an_answer_that_nobody_reads_is_cut_off(monkeypatch: pytest.Monkey
     async with connected() as (_reader, writer):
         writer.write(b"GET /flood HTTP/1.1\r\nHost: localhost\r\n\r\n")
         await asyncio.wait_for(cut.wait(), 30)
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+async def test_who_hangs_up_before_the_answer_leaves_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A scraper whose time is up while the exposition is made."""
+    failed = asyncio.Event()
+    prepare = web.StreamResponse.prepare
+
+    async def late(response: web.StreamResponse, request: web.BaseRequest) -> object:
+        while request.transport is not None and not request.transport.is_closing():
+            await asyncio.sleep(0.01)
+        try:
+            return await prepare(response, request)
+        except ClientConnectionResetError:
+            failed.set()
+            raise
+
+    monkeypatch.setattr(web.StreamResponse, "prepare", late)
+    async with connected() as (_reader, writer):
+        writer.write(b"GET /flood HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await writer.drain()
+        writer.transport.abort()
+        await asyncio.wait_for(failed.wait(), 30)
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 @pytest.mark.parametrize(
