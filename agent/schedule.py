@@ -17,6 +17,9 @@ JITTER = 0.1
 CATCH_UP = 60.0
 """Seconds over which runs that fell due while the agent was down are spread."""
 
+STARTS = 20.0
+"""First runs a second, at most, before they are spread over more than that."""
+
 SLACK = 0.01
 """Seconds by which a turn may be taken early, and none more for it: clocks of a fleet differ by as much."""
 
@@ -40,17 +43,23 @@ def next_due(name: str, every: float, after: float, count: int) -> float:
     return due if due > least else due + every
 
 
-def first_due(name: str, every: float, now: float, *, soon: bool = True) -> float:
-    """The first run ever: within a minute (or the interval) where `soon`, so that a newcomer sees it work."""
-    spread = min(every, CATCH_UP if soon else every)
-    return now + fraction(name, "first") * spread
+def spread(count: int) -> float:
+    """Seconds over which the first runs of so many schedules, or those to catch up with, are spread: a
+    minute, so that a newcomer sees it work; more where that would be a storm."""
+    return max(CATCH_UP, count / STARTS)
 
 
-def caught_up(name: str, due: float, now: float, every: float) -> float:
-    """When to run what fell due while nobody was there: soon, once, and not all at the same instant."""
+def first_due(name: str, every: float, now: float, over: float = CATCH_UP) -> float:
+    """The first run ever: within `over` seconds (see `spread`), or the interval."""
+    return now + fraction(name, "first") * min(every, over)
+
+
+def caught_up(name: str, due: float, now: float, every: float, over: float = CATCH_UP) -> float:
+    """When to run what fell due while nobody was there: soon (see `spread`), once, and not all at the same
+    instant."""
     if due > now:
         return min(due, now + every * (1 + JITTER))
-    return now + fraction(name, due) * min(every, CATCH_UP)
+    return now + fraction(name, due) * min(every, over)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ Raw, so that these are told in the same run as what is wrong inside the parts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from typing import Any, NamedTuple
 
 from agent.config.explain import show_path, suggest
@@ -108,11 +109,13 @@ def _route_names(raw: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _doubles(raw: Mapping[str, Any]) -> Iterator[Finding]:
-    seen: dict[tuple[str, str], int] = {}
+    before: dict[int, tuple[set[str], set[str]]] = {}
     for index, group in enumerate(items(raw, "routes")):
         if not isinstance(group, Mapping):
             continue
-        clash = _clash(raw, group, index, seen)
+        senders, seeds = _members(raw, group, "senders"), _members(raw, group, "seeds")
+        clash = _clash(senders, seeds, index, before)
+        before[index] = set(senders), set(seeds)
         if clash:
             (sender, seed), first = clash
             again = f"the route {sender}/{seed} again" + (
@@ -124,17 +127,20 @@ def _doubles(raw: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _clash(
-    raw: Mapping[str, Any], group: Mapping[str, Any], index: int, seen: dict[tuple[str, str], int]
+    senders: Sequence[str], seeds: Sequence[str], index: int, before: Mapping[int, tuple[set[str], set[str]]]
 ) -> tuple[tuple[str, str], int] | None:
-    """The first route of the group that was given before, with the index of that group."""
-    clash: tuple[tuple[str, str], int] | None = None
-    for sender in _members(raw, group, "senders"):
-        for seed in _members(raw, group, "seeds"):
-            if (sender, seed) in seen:
-                clash = clash or ((sender, seed), seen[sender, seed])
-            else:
-                seen[sender, seed] = index
-    return clash
+    """The first route of the group that was given before, with the index of that group. before: senders and
+    seeds of the earlier groups. A group may be a million routes: walked through only to say which."""
+    near = {i: both for i, both in before.items() if both[0] & {*senders} and both[1] & {*seeds}}
+    if not near and len({*senders}) == len(senders) and len({*seeds}) == len(seeds):
+        return None
+    seen: set[tuple[str, str]] = set()
+    for route in product(senders, seeds):
+        first = next((i for i, both in near.items() if route[0] in both[0] and route[1] in both[1]), None)
+        if first is not None or route in seen:
+            return route, index if first is None else first
+        seen.add(route)
+    return None
 
 
 def _members(raw: Mapping[str, Any], group: Mapping[str, Any], key: str) -> list[str]:
@@ -157,13 +163,15 @@ def _alert_names(raw: Mapping[str, Any]) -> Iterator[Finding]:
 
 def _match(raw: Mapping[str, Any], path: Path, match: Mapping[str, Any]) -> Iterator[Finding]:
     providers = {box["provider"]: 1 for _, box in _mailboxes(raw) if isinstance(box.get("provider"), str)}
-    routes = {f"{sender}/{seed}": 1 for sender in mapping(raw, "senders") for seed in mapping(raw, "seeds")}
+    named = match.get("routes")
+    pairs = product(mapping(raw, "senders"), mapping(raw, "seeds")) if named else ()
+    routes = {f"{sender}/{seed}": 1 for sender, seed in pairs}
     valid: tuple[tuple[str, Mapping[str, Any], str], ...] = (
         ("senders", mapping(raw, "senders"), "sender"),
         ("seeds", mapping(raw, "seeds"), "seed"),
         ("providers", providers, "provider in use"),
         ("kinds", dict.fromkeys(map(str, AlertKind)), "kind of alert"),
-        ("routes", routes if match.get("routes") else {}, "route"),
+        ("routes", routes, "route"),
     )
     for key, names, thing in valid:
         yield from _dangling((*path, key), match.get(key), names, thing)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import BaseModel, Field, PrivateAttr
 
@@ -18,9 +18,11 @@ from agent.config.settings import Agent, Blocklists, Limits, Records, Resolver, 
 from agent.secrets import Secret
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
-    """One sender to one seed. Durations in seconds; group: index in `routes:`, None where none are given."""
+class Route(NamedTuple):
+    """One sender to one seed. Durations in seconds; group: index in `routes:`, None where none are given.
+
+    There may be a million of them: a tuple is made in a quarter of a dataclass's time.
+    """
 
     sender: str
     seed: str
@@ -105,9 +107,26 @@ class Config(Section):
         """Every route, in the order of the file."""
         return tuple(self._resolve())
 
+    @property
+    def _groups(self) -> tuple[RouteGroup, ...]:
+        return self.routes if self.routes is not None else (RouteGroup(),)
+
+    @cached_property
+    def watched(self) -> Mapping[str, float]:
+        """Seconds for which a seed's mailbox is searched for a canary, by seed."""
+        found: dict[str, float] = {}
+        for group in self._groups:
+            for seed in group.seeds if group.seeds is not None else self.seeds:
+                found[seed] = max(found.get(seed, 0.0), group.late_after, group.deadline)
+        return found
+
+    @property
+    def longest_deadline(self) -> float:
+        """Seconds within which every canary must have arrived."""
+        return max((group.deadline for group in self._groups), default=0.0)
+
     def _resolve(self) -> Iterator[Route]:
-        groups = self.routes if self.routes is not None else (RouteGroup(),)
-        for index, group in enumerate(groups):
+        for index, group in enumerate(self._groups):
             for sender in group.senders if group.senders is not None else self.senders:
                 for seed in group.seeds if group.seeds is not None else self.seeds:
                     yield Route(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -65,16 +65,28 @@ def pace_cap(config: Config, provider: str) -> float | None:
 
 def make_plan(config: Config) -> Plan:
     """What the routes of the config come to."""
-    by_seed = _grouped(config.routes_resolved, lambda route: route.seed)
-    by_provider = _grouped(config.routes_resolved, lambda route: config.seeds[route.seed].provider)
+    routes: Counter[str] = Counter()
+    rates: defaultdict[str, float] = defaultdict(float)  # a second, by seed
+    for _, seed, every, *_ in config.routes_resolved:
+        routes[seed] += 1
+        rates[seed] += 1 / every
+    providers: defaultdict[str, list[str]] = defaultdict(list)
+    for name in routes:
+        providers[config.seeds[name].provider].append(name)
     return Plan(
         tuple(
-            Load(name, seed.provider, len(by_seed[name]), _rate(by_seed[name], DAY), daily_cap(config, name))
+            Load(name, seed.provider, routes[name], DAY * rates[name], daily_cap(config, name))
             for name, seed in config.seeds.items()
         ),
         tuple(
-            Load(name, name, len(routes), _rate(routes, MINUTE), pace_cap(config, name))
-            for name, routes in by_provider.items()
+            Load(
+                name,
+                name,
+                sum(routes[seed] for seed in seeds),
+                MINUTE * sum(rates[seed] for seed in seeds),
+                pace_cap(config, name),
+            )
+            for name, seeds in providers.items()
         ),
     )
 
@@ -93,19 +105,20 @@ def _rate(routes: Iterable[Route], period: float) -> float:
 def over_the_caps(config: Config) -> Iterator[Finding]:
     """One finding for each group of routes that sends more than a seed or a provider should get."""
     plan = make_plan(config)
-    by_seed = _grouped(config.routes_resolved, lambda route: route.seed)
-    by_provider = _grouped(config.routes_resolved, lambda route: config.seeds[route.seed].provider)
-    yield from _blame(config, plan.seeds, by_seed, DAY)
-    yield from _blame(config, plan.providers, by_provider, MINUTE)
+    yield from _blame(config, plan.seeds, lambda route: route.seed, DAY)
+    yield from _blame(config, plan.providers, lambda route: config.seeds[route.seed].provider, MINUTE)
 
 
 def _blame(
-    config: Config, loads: Iterable[Load], routes: Mapping[str, list[Route]], period: float
+    config: Config, loads: Iterable[Load], key: Callable[[Route], str], period: float
 ) -> Iterator[Finding]:
-    """Each load that is over goes to the group that sends most of it; each group is told once."""
+    """Each load that is over goes to the group that sends most of it; each group is told once. key: the name
+    of the load that a route adds to."""
+    over = {load.name: load for load in loads if load.over}
+    routes = _grouped((route for route in config.routes_resolved if key(route) in over), key) if over else {}
     blamed: defaultdict[int | None, list[tuple[Load, float]]] = defaultdict(list)
-    for load in loads:
-        if load.over and load.cap is not None:
+    for load in over.values():
+        if load.cap is not None:
             group = _heaviest(routes[load.name])
             blamed[group].append((load, _fitting(routes[load.name], group, load.cap, period)))
     for group, found in blamed.items():

@@ -124,6 +124,11 @@ class Routes:
         """Routes of which no success is known."""
         return [key for key, line in self._lines.items() if line.success is None]
 
+    @property
+    def all_succeeded(self) -> bool:
+        """Whether a success of each route is known."""
+        return all(line.success is not None for line in self._lines.values())
+
     def _fresh(self) -> list[_Line]:
         now = self._now()
         return [line for line in list(self._lines.values()) if now - line.created < line.life]

@@ -113,11 +113,15 @@ def load(conn: Connection, config: Config, routes: Routes, now: float) -> None:
     """Fills the routes' gauges from what the store knows. Looks at recent canaries alone, and further back
     only for routes that had no success lately."""
     lives = (STALE_ROUNDS * route.every + route.deadline for route in config.routes_resolved)
-    reach = max(lives, default=0.0)
-    for verdict in map(_verdict, verdicts.verdicts_since(conn, now - reach)):
-        routes.note(verdict)
-    for key, at in verdicts.last_seen(conn, list(routes.without_success())).items():
-        routes.success(key, at)
+    since = now - max(lives, default=0.0)
+    for page in verdicts.verdicts_since(conn, since):
+        for verdict in map(_verdict, page):
+            routes.note(verdict)
+        if routes.all_succeeded:  # the newest came first
+            return
+    if verdicts.older(conn, since):
+        for key, at in verdicts.last_seen(conn, routes.without_success()).items():
+            routes.success(key, at)
 
 
 def _verdict(row: verdicts.VerdictRow) -> Verdict:

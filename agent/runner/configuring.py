@@ -8,7 +8,7 @@ secrets and their own address. One that cannot do so says so, and gives its work
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -263,20 +263,34 @@ class Configuring:
             some = items[start : start + PIECE]
             await self.services.database.write(partial(_with, work, some))
 
+    async def _schedules(self) -> AsyncIterator[Sequence[ScheduleRow]]:
+        """Every schedule there is, in pages: they may be more than one query should read."""
+        some = await self.services.database.read(rows.schedule_rows)
+        while some:
+            yield some
+            read = partial(rows.schedule_rows, after=some[-1].name)
+            some = await self.services.database.read(read)
+
     async def _sync_schedules(self, config: Config) -> None:
         if not self.scheduled:
             return
         wanted = {schedule_name(route): route.every for route in config.routes_resolved}
         wanted |= blocklists.schedules(config) | records.schedules(config)
-        now = self.services.clock.wall()
-        known = await self.services.database.read(rows.schedule_rows)
-        gone = list(known.keys() - wanted.keys())
+        now, alone = self.services.clock.wall(), self.services.fleet.alone
+        over = schedule.spread(len(wanted))
+        missing = set(wanted)
+        gone: list[str] = []
+        moved: list[tuple[ScheduleRow, float]] = []
+        async for some in self._schedules():
+            names = [row.name for row in some]
+            missing.difference_update(names)
+            gone += [name for name in names if name not in wanted]
+            moved += _moved(some, wanted, now, over, alone)
         new = [
-            (name, schedule.first_due(name, every, now))
+            (name, schedule.first_due(name, every, now, over))
             for name, every in wanted.items()
-            if name not in known
+            if name in missing
         ]
-        moved = list(_moved(known, wanted, now, self.services.fleet.alone))
         await self._in_pieces(gone, lambda tx, some: rows.drop_schedules(tx.conn, some))
         await self._in_pieces(new, lambda tx, some: rows.put_schedules(tx.conn, dict(some)))
         await self._in_pieces(moved, _move)
@@ -284,12 +298,13 @@ class Configuring:
 
 
 def _moved(
-    known: Mapping[str, ScheduleRow], wanted: Mapping[str, float], now: float, alone: bool
+    known: Iterable[ScheduleRow], wanted: Mapping[str, float], now: float, over: float, alone: bool
 ) -> Iterator[tuple[ScheduleRow, float]]:
     """Schedules that are to be caught up with, or come sooner now: the row and its new due time."""
-    for name, row in known.items():
-        if name in wanted:
-            due = schedule.caught_up(name, row.due_at, now, wanted[name])
+    for row in known:
+        every = wanted.get(row.name)
+        if every is not None:
+            due = schedule.caught_up(row.name, row.due_at, now, every, over)
             if due != row.due_at and (alone or row.due_at > now):  # what is due, others may be doing
                 yield row, due
 

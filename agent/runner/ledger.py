@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from agent.fleet.resources import MAILBOX
 from agent.runner.services import Services
+from agent.runner.together import Together
 from agent.store import canaries, rows
 from agent.store.database import Hint, Tx
 from alerts.observation import CanaryResult, Reply, observation_to_json
@@ -19,6 +21,12 @@ Step = Callable[[Canary, Moment], Canary]
 
 
 WAITING = frozenset({State.INTENDED, State.DEFERRED, State.SENT, State.UNCONFIRMED})
+
+SEND_LEASE = 600.0
+"""Seconds after which an intent that is still open belongs to a process that died."""
+
+RECENT = 5_000
+"""Canaries that got their verdict last: an older state of one, read before and told after, is no news."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,25 +43,34 @@ Listener = Callable[[Change], None]
 class Ledger:
     """The one writer of canary rows, and the memory of those that are awaited in the mailboxes held here.
 
-    The memory makes things quick; what it does not know is looked up in the store.
+    The memory makes things quick; what it does not know is looked up in the store. So are those that have
+    their verdict, whose copies and late arrivals count for days: they are many, and hardly ever asked for.
     """
 
     def __init__(self, services: Services) -> None:
         self._services = services
         self._waiting: dict[str, dict[str, Canary]] = {}  # by seed and token: no verdict yet
-        self._known: dict[str, dict[str, Canary]] = {}  # the others whose copies or late arrival count
+        self._judged: dict[str, int] = {}  # the versions of those that had theirs last
+        self._awaited = Together(self._read_awaited)
         self._listeners: list[Listener] = []
 
     async def load(self, seed: str) -> None:
         """The seed's mailbox is read here from now on: remembers what is in flight to it."""
-        self._waiting[seed], self._known[seed] = {}, {}
-        for canary in await self._services.database.read(lambda conn: canaries.remembered(conn, seed)):
+        self._waiting[seed] = {}
+        for canary in await self._awaited.get(seed) or ():
             self.remember(canary)
+
+    async def _read_awaited(self, seeds: Sequence[str]) -> Mapping[str, Sequence[Canary]]:
+        services = self._services
+        until = services.clock.wall() + max(services.config.longest_deadline, SEND_LEASE)
+        found: defaultdict[str, list[Canary]] = defaultdict(list)
+        for canary in await services.database.read(lambda conn: canaries.awaited(conn, seeds, until)):
+            found[canary.seed].append(canary)
+        return found
 
     def forget(self, seed: str) -> None:
         """Another agent reads the seed's mailbox."""
         self._waiting.pop(seed, None)
-        self._known.pop(seed, None)
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         """Hears of every change after its commit, on the loop; returns how to stop hearing."""
@@ -64,15 +81,15 @@ class Ledger:
         """Canaries whose message should turn up in the seed's mailbox soon, oldest first."""
         return self._waiting.get(seed, {}).values()
 
-    def oldest(self, seed: str) -> float | None:
-        """When the oldest canary that is still looked for was made; both memories are in that order."""
-        memories = self._waiting.get(seed, {}), self._known.get(seed, {})
-        firsts = [next(iter(kept.values()), None) for kept in memories]
-        return min((canary.created.wall for canary in firsts if canary), default=None)
+    def oldest(self, seed: str) -> float:
+        """When the oldest canary that may still be looked for was made."""
+        watched = self._services.clock.wall() - self._services.config.watched.get(seed, 0.0)
+        first = next(iter(self._waiting.get(seed, {}).values()), None)  # they are in that order
+        return watched if first is None else min(first.created.wall, watched)
 
     def expects(self, seed: str, token: str) -> Canary | None:
-        """The open intent for that mailbox that bears the token."""
-        return self._waiting.get(seed, {}).get(token) or self._known.get(seed, {}).get(token)
+        """The canary without a verdict for that mailbox that bears the token."""
+        return self._waiting.get(seed, {}).get(token)
 
     async def apply(
         self, canary_id: str, step: Step, known: Canary | None = None, *, may_wait: bool = False
@@ -190,18 +207,18 @@ class Ledger:
         """Keeps in mind what the mailbox may still show, where it is read here."""
         if canary.seed not in self._waiting:
             return
-        before = self.expects(canary.seed, canary.token)
-        if before is not None and before.version > canary.version:
+        waiting, token = self._waiting[canary.seed], canary.token
+        before = waiting.get(token)
+        last = before.version if before is not None else self._judged.get(token, 0)
+        if last > canary.version:
             return  # told out of order
-        waiting, known = self._waiting[canary.seed], self._known[canary.seed]
         if canary.state in WAITING:
-            waiting[canary.token] = canary
+            waiting[token] = canary
             return
-        waiting.pop(canary.token, None)
-        if canary.state is State.CLOSED or canary.due_at is None:
-            known.pop(canary.token, None)
-        else:
-            known[canary.token] = canary
+        waiting.pop(token, None)
+        self._judged[token] = canary.version
+        if len(self._judged) > RECENT:
+            del self._judged[next(iter(self._judged))]
 
 
 def _verdict(canary: Canary) -> tuple[object, ...]:

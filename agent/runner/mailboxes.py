@@ -20,6 +20,7 @@ from agent.runner.ledger import Ledger
 from agent.runner.means import Means
 from agent.runner.reading import SeedOwner
 from agent.runner.services import Services
+from agent.runner.together import Together
 from agent.store import canaries, rows
 from probes.canary.state import Canary, Moment
 from probes.errors import MailcanaryError
@@ -32,6 +33,9 @@ from probes.mailbox.reader import MailboxReader
 
 log = structlog.get_logger("mailboxes")
 Access = tuple[Preset, MailboxAccess]
+LOGINS = 16
+"""Logins under way at the same time to one host: thousands of mailboxes are taken at once, and a provider
+would take them for an attack."""
 IMAP_PORTS = {Security.TLS: 993, Security.STARTTLS: 143, Security.NONE: 143}
 
 
@@ -56,6 +60,13 @@ class Mailboxes:
     _access: Mapping[str, Access] = field(default_factory=dict)
     _running: dict[str, _Running] = field(default_factory=dict)
     _jumped: dict[str, Moment] = field(default_factory=dict)
+    _doors: dict[str, asyncio.Semaphore] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._states = Together(self._read_states)
+
+    async def _read_states(self, names: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+        return await self.services.database.read(lambda conn: rows.mailbox_states(conn, names))
 
     def prepare(self, config: Config) -> Mapping[str, Access]:
         """How to read each mailbox of the config. Raises ConfigError where a secret or CA cannot be read."""
@@ -88,7 +99,7 @@ class Mailboxes:
 
     async def _begin(self, name: str) -> None:
         mailbox = _mailboxes(self.services.config)[name]
-        known = await self.services.database.read(lambda conn: rows.mailbox_state(conn, name))
+        known = await self._states.get(name) or {}
         self._start(name, mailbox, *self._access[name], known_junk=known.get("junk", ()))
 
     async def give(self, key: str) -> None:
@@ -197,6 +208,7 @@ class Mailboxes:
             known_junk=known_junk,
             bounces=name == BOUNCES,
             rnd=self.services.random.random,
+            door=self._doors.setdefault(access.host, asyncio.Semaphore(LOGINS)),
         )
         stop = asyncio.Event()
         task = asyncio.create_task(reader.run(stop), name=f"reader {name}")

@@ -67,11 +67,10 @@ class SeedOwner:
 
     def expecting(self) -> Expectation:
         """What is waited for now."""
-        waiting, oldest = self.ledger.waiting(self.seed), self.ledger.oldest(self.seed)
-        now = self.services.clock.wall()  # other agents send here too, and may not have told yet
+        waiting = self.ledger.waiting(self.seed)
         return Expectation(
             open=len(waiting),
-            oldest_sent_at=now if oldest is None else min(oldest, now),
+            oldest_sent_at=self.ledger.oldest(self.seed),
             burst=self._burst(waiting),
             scan_after=self._scan_after,
         )
@@ -98,7 +97,9 @@ class SeedOwner:
         """A message that looks like a canary: it counts where its token is an open intent of this mailbox."""
         mine = next((c for t in self._tokens(message) if (c := self._mine(t)) is not None), None)
         if mine is None:
-            mine = await self._stored(message)
+            known, mine = await self._stored(message)
+            if known:
+                return
         if mine is None:
             if find_tokens(message.header, limit=1):
                 log.info("not an open canary of this mailbox", seed=self.seed, folder=message.folder)
@@ -128,26 +129,29 @@ class SeedOwner:
         services = self.services
         return verify(services.keys, canary.token, agent=services.agent, route=canary.route)
 
-    async def _stored(self, message: SeenMessage) -> Canary | None:
-        """An open canary of this mailbox that another agent sent and has not told of yet."""
+    async def _stored(self, message: SeenMessage) -> tuple[bool, Canary | None]:
+        """An open canary of this mailbox that has its verdict, or that another agent sent and has not told of
+        yet. (True, None) where this very message was noted before: an agent that starts sees all of them."""
         tokens = list(islice(self._tokens(message), LOOKUPS))
         if not tokens:
-            return None
+            return False, None
 
-        def find(conn: Connection) -> Canary | None:
+        def find(conn: Connection) -> tuple[bool, Canary | None]:
+            if canaries.sighted(conn, self.seed, _place(message)):
+                return True, None
             found = (canaries.by_token(conn, token) for token in tokens)
-            return next((c for c in found if c and c.seed == self.seed and c.due_at is not None), None)
+            return False, next((c for c in found if c and c.seed == self.seed and c.due_at is not None), None)
 
-        canary = await self.services.database.read(find)
+        known, canary = await self.services.database.read(find)
         if canary is None or not self._genuine(canary):
-            return None
+            return known, None
         self.ledger.remember(canary)
-        return canary
+        return False, canary
 
     def _record(self, tx: Tx, mine: Canary, message: SeenMessage, arrival: track.Arrival) -> Change | None:
         self._fence(tx)
         tx.flush(mine.id)
-        place = (message.folder[:255], message.uidvalidity, message.uid)
+        place = _place(message)
         header = message.header if mine.duplicates < MOST_HEADERS else b""
         if not canaries.sight(tx, self.seed, place, mine.id, message.seen_wall, header):
             return None
@@ -182,7 +186,10 @@ class SeedOwner:
         )
         if self._scan_after is not None and report.started_wall >= self._scan_after:
             self._scan_after = None
-        self.ledger.committed(changes)
+        for change in changes:
+            if change.after is change.before:
+                self.ledger.remember(change.after)  # it may have its verdict from elsewhere
+        self.ledger.committed([change for change in changes if change.after is not change.before])
 
     def _settle(self, tx: Tx, waiting: set[str], scan: track.Scan, report: ScanReport) -> list[Change]:
         self._fence(tx)
@@ -193,7 +200,7 @@ class SeedOwner:
             self.ledger.apply_in(tx, one, lambda canary, now: track.scanned(canary, scan, now))
             for one in sorted(waiting)
         )
-        changes = [change for change in found if change is not None and change.after is not change.before]
+        changes = [change for change in found if change is not None]
         if scan.clean:
             junk = [folder.name for folder in report.folders if folder.role is Role.JUNK]
             rows.set_mailbox(tx.conn, self.seed, scanned_at=scan.began.wall, state={"junk": junk})
@@ -233,3 +240,8 @@ class SeedOwner:
             rows.observe(tx, now, "own", observation_to_json(own))
 
         await self.services.database.write(record)
+
+
+def _place(message: SeenMessage) -> tuple[str, int, int]:
+    """What tells a message from every other of its mailbox."""
+    return message.folder[:255], message.uidvalidity, message.uid

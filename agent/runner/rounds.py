@@ -251,7 +251,7 @@ class Rounds:
                 held[name] = "the route left the config"
                 continue
             if deadline is not None:
-                route = replace(route, deadline=deadline, late_after=max(route.late_after, deadline))
+                route = route._replace(deadline=deadline, late_after=max(route.late_after, deadline))
             pending.append(self._route(row, route, held))
         await asyncio.gather(*pending)
         return held

@@ -11,7 +11,7 @@ import structlog
 
 from agent import schedule
 from agent.config.models import Route
-from agent.runner.ledger import Change, Ledger, Step
+from agent.runner.ledger import SEND_LEASE, Change, Ledger, Step
 from agent.runner.origins import Origins
 from agent.runner.services import Services, nonce
 from agent.store import canaries, rows
@@ -26,9 +26,6 @@ from probes.canary.token import NONCE_BYTES, mint
 from probes.errors import MailcanaryError, StaleWrite, StoreError
 
 log = structlog.get_logger("sending")
-
-SEND_LEASE = 600.0
-"""Seconds after which an intent that is still open belongs to a process that died."""
 
 RECORD_AGAIN = 2.0
 """Seconds between attempts to record what the store did not take."""

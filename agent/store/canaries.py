@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection, RowMapping
 
 from agent.store.database import Tx, insert_new
 from agent.store.json_text import to_text
+from agent.store.paging import pages
 from agent.store.prepared import Prepared
 from agent.store.tables import canaries, sightings
 from agent.store.verdicts import newest_settled
@@ -67,6 +68,8 @@ INTENT = (
     "epoch",
 )
 
+UNJUDGED = [s.value for s in (State.INTENDED, State.DEFERRED, State.SENT, State.UNCONFIRMED)]
+
 _insert = Prepared(sa.insert(canaries), INTENT)
 _update = Prepared(
     sa.update(canaries)
@@ -77,6 +80,14 @@ _update = Prepared(
 _sight = Prepared(
     insert_new(sightings),
     ("seed", "folder", "uidvalidity", "uid", "canary", "seen_at", "header"),
+)
+
+
+_sighted = Prepared(
+    sa.select(sightings.c.canary).where(
+        *(column == sa.bindparam(f"at_{column.name}") for column in sightings.primary_key.columns)
+    ),
+    tuple(f"at_{column.name}" for column in sightings.primary_key.columns),
 )
 
 
@@ -170,10 +181,11 @@ Mine = Callable[[Waits], bool]
 
 def due(conn: Connection, now: float, mine: Mine, limit: int = 1000) -> list[Canary]:
     """What has come due and is the asker's, oldest first."""
-    query = sa.select(canaries.c.id, *_WAITS).where(canaries.c.due_at <= now).order_by(canaries.c.due_at)
-    wanted = islice((row[0] for row in conn.execute(query) if mine(Waits(*row[1:]))), limit)
-    found = (get(conn, canary_id) for canary_id in list(wanted))
-    return [canary for canary in found if canary is not None]
+    c = canaries.c
+    query = sa.select(c.id, *_WAITS).where(c.due_at <= now).order_by(c.due_at, c.id)
+    come = pages(conn, query, lambda last: sa.tuple_(c.due_at, c.id) > sa.tuple_(last.due_at, last.id))
+    wanted = list(islice((row[0] for row in come if mine(Waits(*row[1:]))), limit))
+    return _all(conn, sa.select(canaries).where(c.id.in_(wanted)).order_by(c.due_at)) if wanted else []
 
 
 NEXT = (16, 512)
@@ -193,10 +205,19 @@ def next_due(conn: Connection, after: float, mine: Mine) -> float | None:
     return last
 
 
-def remembered(conn: Connection, seed: str) -> list[Canary]:
-    """The canaries whose message, or a further copy of it, is still looked for in a mailbox, oldest first."""
-    query = sa.select(canaries).where(canaries.c.seed == seed, canaries.c.due_at.is_not(None))
-    return _all(conn, query.order_by(canaries.c.created_at))
+SEEDS = 10_000
+"""Mailboxes that are named in one query."""
+
+
+def awaited(conn: Connection, seeds: Sequence[str], until: float) -> list[Canary]:
+    """The canaries to these mailboxes that have no verdict yet, each mailbox's oldest first. until: by then
+    each of them comes due; those that have theirs come due days later, and are not walked through."""
+    found: list[Canary] = []
+    for start in range(0, len(seeds), SEEDS):
+        some = canaries.c.seed.in_(seeds[start : start + SEEDS])
+        query = sa.select(canaries).where(canaries.c.due_at <= until, some, canaries.c.state.in_(UNJUDGED))
+        found += _all(conn, query.order_by(canaries.c.created_at))
+    return found
 
 
 def unsettled(conn: Connection, seed: str, before: float) -> list[Canary]:
@@ -244,6 +265,11 @@ def sight(tx: Tx, seed: str, place: tuple[str, int, int], canary_id: str, at: fl
     """Notes a message (folder, UIDVALIDITY, UID) as this canary's. False where it was noted before."""
     folder, validity, uid = place
     return _sight.run(tx.conn, [(seed, folder, validity, uid, canary_id, at, header)]) == 1
+
+
+def sighted(conn: Connection, seed: str, place: tuple[str, int, int]) -> bool:
+    """Whether a message (folder, UIDVALIDITY, UID) was noted before."""
+    return _sighted.first(conn, seed, *place) is not None
 
 
 def count_sightings(conn: Connection, seed: str, folder: str, validity: int, canary_id: str) -> int:

@@ -9,11 +9,11 @@ from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from agent.store.database import Hint, Tx, insert_new, upsert
 from agent.store.json_text import to_text
+from agent.store.paging import pages
 from agent.store.prepared import Prepared
 from agent.store.tables import (
     mailboxes,
@@ -29,6 +29,8 @@ from probes.errors import StaleWrite
 PAUSED = "paused"
 CLOCKS = "clocks"
 EVALUATE = Hint("evaluate")
+NAMED = 10_000
+"""Rows that are named in one query."""
 
 
 _setting = Prepared(sa.select(settings.c.value).where(settings.c.key == sa.bindparam("wanted")), ("wanted",))
@@ -78,10 +80,14 @@ class ScheduleRow:
     count: int
 
 
-def schedule_rows(conn: Connection) -> dict[str, ScheduleRow]:
-    """Every schedule by name."""
-    rows = conn.execute(sa.select(schedules)).mappings()
-    return {row["name"]: ScheduleRow(**row) for row in rows}
+PAGE = 50_000
+"""Schedules that are read in one query."""
+
+
+def schedule_rows(conn: Connection, after: str = "", most: int = PAGE) -> list[ScheduleRow]:
+    """Schedules in the order of their names, from the first behind that name on."""
+    query = sa.select(schedules).where(schedules.c.name > after).order_by(schedules.c.name)
+    return [ScheduleRow(*row) for row in conn.execute(query.limit(most))]
 
 
 def schedule_row(conn: Connection, name: str) -> ScheduleRow | None:
@@ -94,9 +100,10 @@ def due_schedules(
     conn: Connection, now: float, mine: Callable[[str, float], bool], limit: int = 1000
 ) -> list[str]:
     """Names of what has come due and is the asker's, oldest first. mine: by name and due time."""
-    query = sa.select(schedules.c.name, schedules.c.due_at).where(schedules.c.due_at <= now)
-    found = conn.execute(query.order_by(schedules.c.due_at))
-    return list(islice((name for name, at in found if mine(name, at)), limit))
+    c = schedules.c
+    query = sa.select(c.name, c.due_at).where(c.due_at <= now).order_by(c.due_at, c.name)
+    due = pages(conn, query, lambda last: sa.tuple_(c.due_at, c.name) > sa.tuple_(last.due_at, last.name))
+    return list(islice((row.name for row in due if mine(row.name, row.due_at)), limit))
 
 
 NEXT = (16, 512)
@@ -116,18 +123,22 @@ def next_schedule(conn: Connection, after: float, mine: Callable[[str, float], b
     return last
 
 
-_put = {
-    name: Prepared(
-        make(schedules).on_conflict_do_nothing(index_elements=["name"]), ("name", "due_at", "count")
-    )
-    for name, make in (("sqlite", sqlite.insert), ("postgresql", postgresql.insert))
-}
+_put = Prepared(insert_new(schedules), ("name", "due_at", "count"))
+
+
+_put_all = sa.text(
+    "INSERT INTO schedules (name, due_at, count) SELECT name, due_at, 0 "
+    "FROM unnest(CAST(:names AS text[]), CAST(:times AS float8[])) AS new (name, due_at) "
+    "ON CONFLICT (name) DO NOTHING"
+)
 
 
 def put_schedules(conn: Connection, due: Mapping[str, float]) -> None:
     """Adds schedules: when each is due. One that is there already, as another agent added it, stays."""
-    if due:
-        _put[conn.dialect.name].run(conn, [(name, at, 0) for name, at in due.items()])
+    if conn.dialect.name == "postgresql":  # a statement for each row takes it ten times as long
+        conn.execute(_put_all, {"names": list(due), "times": list(due.values())})
+    elif due:
+        _put.run(conn, [(name, at, 0) for name, at in due.items()])
 
 
 _as_seen = sa.update(schedules).where(
@@ -150,10 +161,14 @@ def move_schedule(conn: Connection, row: ScheduleRow, due_at: float, ran_at: flo
     return _ran.run(conn, [(due_at, ran_at, row.count + 1, *seen)]) == 1
 
 
+_drop = Prepared(sa.delete(schedules).where(schedules.c.name == sa.bindparam("n")), ("n",))
+
+
 def drop_schedules(conn: Connection, names: Iterable[str]) -> None:
     """Forgets schedules whose object left the config."""
-    for name in names:
-        conn.execute(sa.delete(schedules).where(schedules.c.name == name))
+    gone = [(name,) for name in names]
+    if gone:
+        _drop.run(conn, gone)
 
 
 def shift_times(conn: Connection, seconds: float) -> None:
@@ -208,10 +223,14 @@ def set_mailbox(conn: Connection, seed: str, **changes: object) -> None:
     conn.execute(sa.insert(mailboxes).values(seed=seed, **{**blank, **changes}))
 
 
-def mailbox_state(conn: Connection, seed: str) -> Mapping[str, Any]:
-    """What is remembered of a seed's mailbox; empty where it was never read."""
-    row = conn.execute(sa.select(mailboxes.c.state).where(mailboxes.c.seed == seed)).first()
-    return (row[0] or {}) if row else {}
+def mailbox_states(conn: Connection, seeds: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    """What is remembered of these seeds' mailboxes, of those that were ever read."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for start in range(0, len(seeds), NAMED):
+        some = mailboxes.c.seed.in_(seeds[start : start + NAMED])
+        query = sa.select(mailboxes.c.seed, mailboxes.c.state).where(some)
+        found |= {seed: state or {} for seed, state in conn.execute(query)}
+    return found
 
 
 def mailbox_rows(conn: Connection) -> dict[str, Mapping[str, Any]]:

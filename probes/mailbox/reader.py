@@ -11,6 +11,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 from typing import Final
 
@@ -49,7 +50,7 @@ class MailboxReader:
     preset: the provider's habits. looks_like: whether a header may be a canary's. folders: roles by folder
     name from the config. known_junk: junk folders seen by an earlier run (from ScanReport.folders): one
     that is gone makes scans incomplete. bounces: every message is told, whole. rnd: uniform over [0, 1),
-    for the back-off.
+    for the back-off. door: is passed through at each login, so that not all do so at once.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class MailboxReader:
         bounces: bool = False,
         rnd: Callable[[], float] = random.random,
         dialer: Dialer = dial,
+        door: AbstractAsyncContextManager[object] | None = None,
     ) -> None:
         self._access = replace(access, timeout=min(access.timeout, COMMAND_TIMEOUT))
         self._owner = owner
@@ -75,6 +77,7 @@ class MailboxReader:
         self._bounces = bounces
         self._looks_like = looks_like
         self._dialer = dialer
+        self._door = door or nullcontext()
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
         self._patience = Patience(rnd)
@@ -162,7 +165,10 @@ class MailboxReader:
         """One session from the connection to its end; says why it ended."""
         session = ImapSession(self._access, self._wake.set, self._dialer)
         try:
-            await session.open()
+            async with self._door:
+                if self._stop.is_set():
+                    return Reason.STOPPED, ""
+                await session.open()
             await self._watch(session)
             await session.logout()
             return Reason.STOPPED, ""

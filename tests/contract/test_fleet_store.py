@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -20,7 +20,7 @@ from agent.store.database import Database, Tx
 from agent.store.leases import Lease
 from agent.store.schema import open_store
 from probes.clock import FakeClock
-from probes.errors import StaleWrite
+from probes.errors import StaleWrite, StoreError
 
 SEEDS = [f"s{n}" for n in range(8)]
 
@@ -47,13 +47,33 @@ class Rooms:
 
     def __init__(self, kind: str, holder: str, doing: dict[str, str]) -> None:
         self.kind, self.holder, self.doing = kind, holder, doing
+        self.failing: set[str] = set()
+        self.together = 0
+        """So many are begun before the first of them is done: one after another they would wait for ever."""
+        self._begun = 0
+        self._all = asyncio.Event()
 
     async def take(self, key: str) -> None:
+        if self.together:
+            await self._meet()
+        if key in self.failing:
+            raise StoreError("not now")
         name = f"{self.kind}/{key}"
         assert name not in self.doing, f"{name} is still done by {self.doing[name]}"
         self.doing[name] = self.holder
 
+    async def _meet(self) -> None:
+        self._begun += 1
+        if self._begun == self.together:
+            self._begun = 0
+            self._all.set()
+            self._all = asyncio.Event()
+        else:
+            await asyncio.wait_for(self._all.wait(), 20.0)
+
     async def give(self, key: str) -> None:
+        if key in self.failing:
+            return
         assert self.doing.pop(f"{self.kind}/{key}") == self.holder
 
 
@@ -257,3 +277,19 @@ async def test_epochs_are_never_used_again(store_url: str) -> None:
             return [leases.next_epoch(tx.conn) for _ in range(3)]
 
         assert min(await a.membership.database.write(several)) > seen[-1]
+
+
+async def test_what_cannot_be_begun_is_given_back_and_holds_up_nothing(store_url: str) -> None:
+    async with world(store_url) as w:
+        a = await w.agent("a")
+        boxes = cast(Rooms, a.rooms["mailbox"])
+        boxes.failing = {"s1", "s4"}
+        boxes.together = len(SEEDS)
+        await a.begin()
+        begun = {f"mailbox/{seed}" for seed in SEEDS if seed not in boxes.failing}
+        assert w.of(a) == begun | {"evaluator/", "upkeep/"}
+        held = a.membership.database.read_now(leases.every)
+        assert {name for name, lease in held.items() if not lease.holder} == {"mailbox/s1", "mailbox/s4"}
+        boxes.failing, boxes.together = set(), 2
+        await w.turn(a)
+        assert {f"mailbox/{s}" for s in SEEDS} <= w.of(a)

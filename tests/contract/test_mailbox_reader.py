@@ -340,6 +340,20 @@ async def test_what_the_owner_could_not_take_is_told_again() -> None:
         assert server.connections == 1  # the mailbox is not to blame
 
 
+async def test_not_all_log_in_at_the_same_time() -> None:
+    door = asyncio.Semaphore(1)
+    async with mini() as server:
+        server.frozen = True
+        many = [reading(server.port, factor=20, door=door, access={"timeout": 30.0}) for _ in range(3)]
+        async with many[0] as (_, first), many[1] as (_, second), many[2] as (_, third):
+            await until(lambda: door.locked())
+            await asyncio.sleep(0.1)
+            assert server.connections == 1, "the others wait until it is in"
+            server.frozen = False
+            await until(lambda: first.readable and second.readable and third.readable)
+            assert not door.locked()
+
+
 async def test_after_a_restart_open_canaries_are_found_again() -> None:
     async with mini() as server:
         for number in range(40):

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
-from agent.store import canaries, retention, rows, schema, verdicts
+from agent.store import canaries, paging, retention, rows, schema, verdicts
 from agent.store.database import Database, Hint, Tx
 from agent.store.schema import open_store
 from agent.store.tables import metadata, outbox, schedules, sightings
@@ -324,7 +324,25 @@ def test_retention_never_touches_what_is_open(store: Database) -> None:
     assert store.read_now(lambda conn: conn.execute(sa.select(schedules)).all()) == []
 
 
-def test_the_newest_of_each_route(store: Database) -> None:
+def test_schedules_are_read_in_pages_and_what_is_due_in_its_order(
+    store: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    due = {f"canary:{number}": NOW + number % 3 for number in range(9)}
+    store.write_now(lambda tx: rows.put_schedules(tx.conn, due))
+    first = store.read_now(lambda conn: rows.schedule_rows(conn, most=5))
+    rest = store.read_now(lambda conn: rows.schedule_rows(conn, first[-1].name, 5))
+    assert {row.name: row.due_at for row in (*first, *rest)} == due
+    assert len(first) == 5
+    wanted = [name for name, at in sorted(due.items(), key=lambda item: (item[1], item[0])) if at <= NOW + 1]
+    for page in (1, 2, 100):
+        monkeypatch.setattr(paging, "PAGE", page)
+        found = store.read_now(lambda conn: rows.due_schedules(conn, NOW + 1, lambda name, at: True))
+        assert found == wanted
+        odd = store.read_now(lambda conn: rows.due_schedules(conn, NOW + 1, lambda name, at: at > NOW, 2))
+        assert odd == [name for name in wanted if due[name] > NOW][:2]
+
+
+def test_the_newest_of_each_route(store: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     def fill(tx: Tx) -> None:
         for number, (sender, outcome, seen) in enumerate(
             [
@@ -349,10 +367,16 @@ def test_the_newest_of_each_route(store: Database) -> None:
     assert seen == {("app", "box"): NOW + 2}
     settled = store.read_now(lambda conn: canaries.latest_settled(conn, routes))
     assert {one.id for one in settled} == {"c2", "c4"}
-    since = store.read_now(lambda conn: list(verdicts.verdicts_since(conn, NOW + 2)))
-    assert [(row[0], row[2]) for row in since] == [
-        ("app", Outcome.FAIL),
-        ("web", Outcome.FAIL),
+    pages = store.read_now(lambda conn: list(verdicts.verdicts_since(conn, NOW + 2)))
+    assert [(row[0], row[2]) for page in pages for row in page] == [
         ("shop", Outcome.PASS),
+        ("web", Outcome.FAIL),
+        ("app", Outcome.FAIL),
     ]
+    monkeypatch.setattr(verdicts, "PAGE", 2)
+    cut = store.read_now(lambda conn: list(verdicts.verdicts_since(conn, NOW + 2)))
+    assert [len(page) for page in cut] == [2, 1]
+    assert [row for page in cut for row in page] == [row for page in pages for row in page]
+    monkeypatch.setattr(verdicts, "TOGETHER", 2)
+    assert store.read_now(lambda conn: verdicts.last_seen(conn, routes)) == seen
     assert store.read_now(lambda conn: verdicts.last_loop(conn, NOW + 10)) == (NOW + 5, NOW + 6)

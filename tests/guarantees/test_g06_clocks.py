@@ -100,7 +100,7 @@ async def jumps(folder: Path, *offs: float) -> Tally:
 def _ahead(app: App, clock: BentClock) -> float:
     """Seconds until the last thing that is due."""
     found = app.services.database.read_now(rows.schedule_rows)
-    return max((row.due_at - clock.wall() for row in found.values()), default=0.0)
+    return max((row.due_at - clock.wall() for row in found), default=0.0)
 
 
 async def server_off(folder: Path, chance: random.Random, number: int) -> Tally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.schedule import CATCH_UP, JITTER, Pace, caught_up, first_due, next_due
+from agent.schedule import CATCH_UP, JITTER, STARTS, Pace, caught_up, first_due, next_due, spread
 
 NOW = 1_800_000_000.0
 names = st.text("abcdefgh/", min_size=1, max_size=12)
@@ -46,6 +46,16 @@ def test_two_schedules_of_one_interval_do_not_stay_in_step() -> None:
 @given(names, intervals)
 def test_a_newcomer_is_seen_within_a_minute(name: str, every: float) -> None:
     assert 0 <= first_due(name, every, NOW) - NOW <= min(every, CATCH_UP)
+
+
+@given(names, st.integers(1, 10**6))
+def test_many_newcomers_are_no_storm(name: str, count: int) -> None:
+    over = spread(count)
+    assert over == CATCH_UP or count / over <= STARTS
+    assert 0 <= first_due(name, 900.0, NOW, over) - NOW <= 900.0
+    assert NOW <= caught_up(name, NOW - 5.0, NOW, 900.0, over) <= NOW + 900.0
+    far = {f"{name}{n}": first_due(f"{name}{n}", 1e9, NOW, over) - NOW for n in range(200)}
+    assert max(far.values()) > over / 2, "spread over all of it"
 
 
 @given(names, intervals, st.floats(-1e7, 1e7))
