@@ -2,16 +2,18 @@
 
 At least once, in order: an item is sent only when it is the oldest unsent one of its receiver and
 deduplication key, so that a trigger goes before its resolve. A crash between send and mark sends again;
-nothing is ever marked before it was sent.
+nothing is ever marked before it was sent. One that may not be sure any more that the receiver is its own to
+tell begins nothing, and breaks off what it has begun.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random as randomlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 from typing import Protocol
 
 from alerts.delivery import Delivery, Notifier
@@ -19,7 +21,7 @@ from alerts.notification import Gate, Notification, digest
 from alerts.pace import Breaker, Pace
 from alerts.settings import ReceiverSettings
 from probes.clock import Clock
-from probes.errors import StoreError
+from probes.errors import StaleWrite, StoreError
 
 FIRST_RETRY = 5.0
 LONGEST_RETRY = 600.0
@@ -27,6 +29,8 @@ PERMANENT_RETRY = 3600.0
 GIVE_UP_PERMANENT = 24 * 3600.0
 GIVE_UP = 7 * 24 * 3600.0
 LEASE = 120.0
+LOOK = 0.5
+"""Seconds between looks whether the receiver is still this process's to tell, while it is being told."""
 _BATCH = 20
 _DIGEST_MOST = 200
 
@@ -97,6 +101,17 @@ def backoff(attempts: int, random: randomlib.Random) -> float:
     return full * (0.5 + random.random() / 2)
 
 
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """What one receiver is told with. A delivery under way ends with what it began with."""
+
+    name: str
+    notifier: Notifier
+    settings: ReceiverSettings
+    pace: Pace
+    breaker: Breaker
+
+
 class Outbox:
     """Delivers what is due. `step` does it once for all receivers; `run` until told to stop."""
 
@@ -109,23 +124,28 @@ class Outbox:
         receivers: Mapping[str, ReceiverSettings] | None = None,
         random: randomlib.Random | None = None,
         observe: Callable[[DeliveryEvent], None] | None = None,
+        left: Callable[[], float] = lambda: inf,
     ) -> None:
+        """left: seconds for which this process is surely the one that delivers, asked again and again."""
         self._store = store
+        self._left = left
         self._clock = clock
         self._random = random or randomlib.Random()
         self._observe = observe or (lambda event: None)
         self._wake = asyncio.Event()
         self._loops: dict[str, asyncio.Task[None]] = {}
-        self._pace: dict[str, Pace] = {}
-        self._breakers: dict[str, Breaker] = {}
+        self._lines: dict[str, _Line] = {}
         self.configure(notifiers, receivers or {})
 
     def configure(self, notifiers: Mapping[str, Notifier], receivers: Mapping[str, ReceiverSettings]) -> None:
         """Takes new notifiers after a reload; pace and breaker of receivers that stay are kept."""
-        self._notifiers = dict(notifiers)
-        self._receivers = dict(receivers)
-        self._pace = {n: self._pace.get(n) or Pace(x.per_minute) for n, x in notifiers.items()}
-        self._breakers = {n: self._breakers.get(n) or Breaker() for n in notifiers}
+        lines = {}
+        for name, notifier in notifiers.items():
+            known = self._lines.get(name)
+            pace = known.pace if known else Pace(notifier.per_minute)
+            breaker = known.breaker if known else Breaker()
+            lines[name] = _Line(name, notifier, receivers.get(name) or ReceiverSettings(), pace, breaker)
+        self._lines = lines
 
     def wake(self) -> None:
         """Something was added: look at once."""
@@ -137,7 +157,7 @@ class Outbox:
         loops = self._loops
         try:
             while not stop.is_set():
-                for name in self._notifiers:
+                for name in self._lines:
                     if name not in loops or loops[name].done():
                         loops[name] = asyncio.create_task(self._loop(name, every), name=f"outbox {name}")
                 with suppress(TimeoutError):
@@ -150,17 +170,19 @@ class Outbox:
     async def ended(self, name: str) -> None:
         """Returns once nothing is under way to a receiver that was taken away by `configure`."""
         loop = self._loops.get(name)
-        if loop is not None and name not in self._notifiers:
+        if loop is not None and name not in self._lines:
             self.wake()
             await asyncio.wait({loop})
 
     async def _loop(self, name: str, every: float) -> None:
         """One receiver's loop; a store that fails is asked again, the items are still there."""
-        while name in self._notifiers:
+        while (line := self._lines.get(name)) is not None:
             wake = self._wake
             try:
-                if await self._receiver(name):
+                if await self._receiver(line):
                     continue
+            except StaleWrite:
+                pass  # another agent delivers by now
             except StoreError as error:
                 self._observe(DeliveryEvent(name, "retry", "store", 0.0, error.detail))
             with suppress(TimeoutError):
@@ -168,42 +190,37 @@ class Outbox:
 
     async def step(self) -> int:
         """One look at each receiver, all at the same time; how many notifications were sent."""
-        found = await asyncio.gather(*(self._receiver(name) for name in self._notifiers))
+        found = await asyncio.gather(*map(self._receiver, list(self._lines.values())))
         return sum(found)
 
-    async def _receiver(self, name: str) -> int:
+    async def _receiver(self, line: _Line) -> int:
         now, mono = self._clock.wall(), self._clock.monotonic()
-        breaker, pace = self._breakers[name], self._pace[name]
-        free = min(_BATCH, pace.free(mono), breaker.free(mono))
+        free = min(_BATCH, line.pace.free(mono), line.breaker.free(mono))
         if free <= 0:
             return 0
-        over = self._digest_over(name)
-        if over and await self._store.count_due(name, now) > over:
-            return await self._digest(name, now)
+        over = line.settings.digest_over if line.notifier.digests else 0
+        if over and await self._store.count_due(line.name, now) > over:
+            return await self._digest(line, now)
         sent = 0
-        for item in await self._store.claim_due(name, now, free, LEASE):
-            late = self._clock.monotonic() - mono > LEASE / 2
-            if late or not breaker.free(self._clock.monotonic()):
+        for item in await self._store.claim_due(line.name, now, free, LEASE):
+            late = self._clock.monotonic() - mono > LEASE / 2 or self._left() <= 0
+            if late or line.name not in self._lines or not line.breaker.free(self._clock.monotonic()):
                 await self._store.reschedule([item.id], item.due_at, "")
             else:
-                sent += await self._one(name, item)
+                sent += await self._one(line, item)
         return sent
 
-    def _digest_over(self, name: str) -> int:
-        settings = self._receivers.get(name) or ReceiverSettings()
-        return settings.digest_over if self._notifiers[name].digests else 0
-
-    async def _one(self, name: str, item: OutboxItem) -> int:
+    async def _one(self, line: _Line, item: OutboxItem) -> int:
         if not await self._passes(item):
             await self._store.give_up([item.id], self._clock.wall(), "skipped")
             self._event(item.notification, "skipped", str(item.notification.gate))
             return 0
-        delivery = await self._send(name, item.notification)
-        await self._settle(name, [item], delivery)
+        delivery = await self._send(line, item.notification)
+        await self._settle(line, [item], delivery)
         return int(delivery.ok)
 
-    async def _digest(self, name: str, now: float) -> int:
-        claimed = await self._store.claim_due(name, now, _DIGEST_MOST, LEASE)
+    async def _digest(self, line: _Line, now: float) -> int:
+        claimed = await self._store.claim_due(line.name, now, _DIGEST_MOST, LEASE)
         items: list[OutboxItem] = []
         idle: list[OutboxItem] = []
         for item in claimed:
@@ -213,8 +230,8 @@ class Outbox:
         if not items:
             return 0
         told = [i.notification for i in items]
-        delivery = await self._send(name, told[0] if len(told) == 1 else digest(told, now))
-        await self._settle(name, items, delivery)
+        delivery = await self._send(line, told[0] if len(told) == 1 else digest(told, now))
+        await self._settle(line, items, delivery)
         return len(items) if delivery.ok else 0
 
     async def _passes(self, item: OutboxItem) -> bool:
@@ -225,27 +242,38 @@ class Outbox:
             return True
         return await self._store.was_sent(n.receiver, n.dedup_key) is (n.gate is Gate.IF_TOLD)
 
-    async def _send(self, name: str, notification: Notification) -> Delivery:
-        self._pace[name].take(self._clock.monotonic())
-        seconds = (self._receivers.get(name) or ReceiverSettings()).timeout
+    async def _send(self, line: _Line, notification: Notification) -> Delivery:
+        line.pace.take(self._clock.monotonic())
+        seconds = line.settings.timeout
         try:
             async with asyncio.timeout(3 * seconds):
-                return await self._notifiers[name].send(notification, self._clock.wall())
+                return await self._while_ours(line.notifier.send(notification, self._clock.wall()))
         except TimeoutError:
             return Delivery(False, "unreachable", detail=f"no end within {3 * seconds:g} s")
         except Exception as error:  # a notifier's bug must not lose the alert nor stop the others
             return Delivery(False, "crashed", detail=type(error).__name__)
 
-    async def _settle(self, name: str, items: Sequence[OutboxItem], delivery: Delivery) -> None:
+    async def _while_ours(self, sending: Coroutine[None, None, Delivery]) -> Delivery:
+        task = asyncio.ensure_future(sending)
+        try:
+            while not task.done() and (left := self._left()) > 0:
+                await asyncio.wait({task}, timeout=None if left == inf else min(left, LOOK))
+        finally:
+            task.cancel()  # unless it is done
+        if not task.done():
+            return Delivery(False, "unreachable", detail="broken off: another agent may deliver by now")
+        return task.result()
+
+    async def _settle(self, line: _Line, items: Sequence[OutboxItem], delivery: Delivery) -> None:
         """Marks, or plans the next try. What failed for good is tried hourly for a day."""
         ids, now = [i.id for i in items], self._clock.wall()
         if delivery.ok:
-            self._breakers[name].succeeded()
+            line.breaker.succeeded()
             await self._store.mark_sent(ids, now)
             for item in items:
                 self._event(item.notification, "sent", delivery.reason)
             return
-        self._breakers[name].failed(self._clock.monotonic(), delivery.retry_after)
+        line.breaker.failed(self._clock.monotonic(), delivery.retry_after)
         over = now - items[0].created_at > (GIVE_UP_PERMANENT if delivery.permanent else GIVE_UP)
         if over:
             await self._store.give_up(ids, now, delivery.reason)

@@ -109,7 +109,11 @@ class Membership:
 
     def sure(self) -> bool:
         """Whether nobody can have taken this agent's work over yet. Asks nobody."""
-        return bool(self.epoch) and self.clock.monotonic() < self._valid_until
+        return self.left() > 0
+
+    def left(self) -> float:
+        """Seconds for which nobody can take this agent's work over, if no heartbeat goes through any more."""
+        return self._valid_until - self.clock.monotonic() if self.epoch else 0.0
 
     def fence(self, tx: Tx) -> None:
         """Refuses the write of an agent that is no member any more. Raises StaleWrite."""

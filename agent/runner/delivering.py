@@ -15,18 +15,22 @@ from agent.runner.services import Services
 from agent.store import outbox as outbox_rows
 from agent.store import verdicts
 from agent.store.database import Tx
+from agent.store.leases import Lease
 from agent.store.outbox import SqlOutbox
 from alerts.delivery import Notifier
 from alerts.heartbeat import Heartbeat, ping
 from alerts.notifiers.factory import make_notifier
 from alerts.outbox import DeliveryEvent, Outbox
 from alerts.settings import AlertSettings, HeartbeatSettings
-from probes.errors import MailcanaryError
+from probes.errors import MailcanaryError, StaleWrite
 
 log = structlog.get_logger("delivering")
 
 BEAT_CHECK = 5.0
 """Most seconds between looks whether the heartbeat is due."""
+
+MEND = 0.5
+"""Seconds between looks whether something was told too late."""
 
 
 @dataclass
@@ -37,8 +41,19 @@ class Delivering:
     settings: Callable[[], AlertSettings]
     _notifiers: Mapping[str, Notifier] = field(default_factory=dict)
     _held: set[str] = field(default_factory=set)
+    _leases: dict[str, Lease] = field(default_factory=dict)
+    """By receiver, the newest: what is under way when it is given away ends under it."""
     _outbox: Outbox | None = None
+    _rows: SqlOutbox = field(init=False)
     _heart: Heartbeat = field(default_factory=Heartbeat)
+
+    def __post_init__(self) -> None:
+        self._rows = SqlOutbox(self.services.database, self._lease)
+
+    def _lease(self, receiver: str) -> Lease:
+        if receiver not in self._held:
+            raise StaleWrite(f"receiver {receiver} is not this agent's to tell")
+        return self._leases[receiver]
 
     async def take(self, key: str) -> None:
         """Delivers to a receiver from now on; what the last to do so died over is free again."""
@@ -47,7 +62,10 @@ class Delivering:
             self.services.fence(tx, RECEIVER + key)
             outbox_rows.release(tx.conn, key)
 
+        membership = self.services.fleet.membership
+        lease = Lease(RECEIVER + key, membership.holder, membership.epoch)
         await self.services.database.write(release)
+        self._leases[key] = lease
         self._held.add(key)
         self._share_out()
         self.wake()
@@ -92,11 +110,12 @@ class Delivering:
         self._notifiers = notifiers
         if self._outbox is None:
             self._outbox = Outbox(
-                SqlOutbox(self.services.database),
+                self._rows,
                 {},
                 self.services.clock,
                 random=self.services.random,
                 observe=self._observe,
+                left=self.services.fleet.membership.left,
             )
         self._share_out()
 
@@ -128,6 +147,7 @@ class Delivering:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._deliver(self._outbox, stop))
             group.create_task(self._beat(stop))
+            group.create_task(self._mend(stop))
 
     async def _deliver(self, outbox: Outbox, stop: asyncio.Event) -> None:
         while not stop.is_set():
@@ -137,6 +157,16 @@ class Delivering:
                 # Nothing was marked: what was sent in this moment is sent again.
                 log.error("delivery is held up", error=str(error))
                 await self.services.clock.sleep(2.0)
+
+    async def _mend(self, stop: asyncio.Event) -> None:
+        """An agent that was given up while it told somebody may have done so after others told what came
+        later: a trigger that comes after its resolve would stay for ever. The last word is said again."""
+        while not stop.is_set():
+            if self._rows.late and self.services.fleet.membership.sure():
+                with suppress(MailcanaryError):  # tried again
+                    found = await self._rows.repeat_last_words(self.services.fence)
+                    log.warning("may have told somebody too late: the last word is said again", keys=found)
+            await self.services.clock.sleep(MEND)
 
     async def _beat_once(self, settings: HeartbeatSettings) -> None:
         if not self.services.fleet.alone:

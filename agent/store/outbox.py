@@ -1,18 +1,26 @@
-"""Notifications that wait for delivery: alerts.outbox.OutboxStore over SQL, each method one transaction."""
+"""Notifications that wait for delivery: alerts.outbox.OutboxStore over SQL, each method one transaction.
+
+Every write checks that the receiver is still held in the life in which the item was claimed: who was given up
+neither claims, nor marks, nor plans anew what others may have sent since.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from agent.store.database import Database, insert_new
+from agent.store import leases, members
+from agent.store.database import Database, Tx, insert_new
+from agent.store.leases import Lease
 from agent.store.tables import alerts, outbox
 from alerts import notification as notifications
 from alerts.notification import Notification
 from alerts.outbox import OutboxItem
+from probes.errors import StaleWrite
 
 _waiting = outbox.c.due_at.is_not(None)
 
@@ -67,27 +75,70 @@ def _heads(receiver: str, now: float) -> sa.Select[Any]:
     )
 
 
-class SqlOutbox:
-    """OutboxStore on the agent's database."""
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """What an item was claimed under. lease: None where one process has the store to itself."""
 
-    def __init__(self, database: Database) -> None:
+    lease: Lease | None
+    receiver: str
+    dedup_key: str
+
+
+def _fence(tx: Tx, lease: Lease | None) -> None:
+    if lease is not None and lease not in tx.fences:
+        members.check(tx.conn, lease.holder, lease.epoch)
+        leases.check(tx.conn, lease)
+        tx.fences.add(lease)
+
+
+def _again(conn: Connection, receiver: str, dedup_key: str, late: str) -> int:
+    """The newest that was sent of a key is due again, where it is another than the late one and nothing newer
+    waits behind it. Returns 1 or 0."""
+    same = (outbox.c.receiver == receiver, outbox.c.dedup_key == dedup_key)
+    query = sa.select(outbox.c.seq, outbox.c.id, outbox.c.sent_at, outbox.c.due_at).where(*same)
+    rows = conn.execute(query.order_by(outbox.c.seq.desc())).all()
+    last = next((row for row in rows if row.sent_at is not None or row.due_at is not None), None)
+    if last is None or last.id == late or last.due_at is not None:
+        return 0
+    # It keeps when it was sent: for who asks, it was.
+    again = sa.update(outbox).where(outbox.c.seq == last.seq)
+    conn.execute(again.values(due_at=last.sent_at, leased_until=0.0, attempts=0))
+    return 1
+
+
+class SqlOutbox:
+    """OutboxStore on the agent's database. lease: by receiver, under which this agent delivers; raises
+    StaleWrite where it does not.
+
+    late: (receiver, dedup_key) to id of what was claimed in a life that ended before the outcome was written:
+    it may have reached the receiver after what others have sent.
+    """
+
+    def __init__(self, database: Database, lease: Callable[[str], Lease] | None = None) -> None:
         self._database = database
+        self._lease = lease
+        self._claims: dict[str, _Claim] = {}
+        self.late: dict[tuple[str, str], str] = {}
 
     async def claim_due(self, receiver: str, now: float, limit: int, lease: float) -> Sequence[OutboxItem]:
         """See OutboxStore."""
         if not await self.count_due(receiver, now):
             return []
+        held = self._lease(receiver) if self._lease is not None else None
 
-        def claim(conn: Connection) -> list[OutboxItem]:
+        def claim(tx: Tx) -> list[OutboxItem]:
+            _fence(tx, held)
             # What another agent is claiming is passed over; what is behind it in its key is no head.
             query = _heads(receiver, now).order_by(outbox.c.due_at).limit(limit)
             query = query.with_for_update(skip_locked=True, of=outbox)
-            rows = conn.execute(query).mappings().all()
+            rows = tx.conn.execute(query).mappings().all()
             ids = [row["seq"] for row in rows]
-            conn.execute(sa.update(outbox).where(outbox.c.seq.in_(ids)).values(leased_until=now + lease))
+            tx.conn.execute(sa.update(outbox).where(outbox.c.seq.in_(ids)).values(leased_until=now + lease))
             return [_item(row) for row in rows]
 
-        return await self._database.write(lambda tx: claim(tx.conn))
+        found = await self._database.write(claim)
+        self._claims |= {x.id: _Claim(held, receiver, x.notification.dedup_key) for x in found}
+        return found
 
     async def count_due(self, receiver: str, now: float) -> int:
         """See OutboxStore."""
@@ -109,7 +160,31 @@ class SqlOutbox:
 
     async def _set(self, ids: Sequence[str], **values: object) -> None:
         statement = sa.update(outbox).where(outbox.c.id.in_(ids)).values(**values)
-        await self._database.write(lambda tx: tx.conn.execute(statement) and None)
+        claims = {name: claim for name in ids if (claim := self._claims.pop(name, None)) is not None}
+
+        def write(tx: Tx) -> None:
+            for claim in claims.values():
+                _fence(tx, claim.lease)
+            tx.conn.execute(statement)
+
+        try:
+            await self._database.write(write)
+        except StaleWrite:
+            self.late |= {(claim.receiver, claim.dedup_key): name for name, claim in claims.items()}
+            raise
+
+    async def repeat_last_words(self, fence: Callable[[Tx], None]) -> int:
+        """Has whoever delivers now say again what was said last of each key of which this agent may have
+        spoken too late. Returns of how many. fence: refuses the write of who is no member."""
+        late = dict(self.late)
+
+        def repeat(tx: Tx) -> int:
+            fence(tx)
+            return sum(_again(tx.conn, *key, name) for key, name in late.items())
+
+        found = await self._database.write(repeat) if late else 0
+        self.late = {key: name for key, name in self.late.items() if key not in late}
+        return found
 
     async def was_sent(self, receiver: str, dedup_key: str) -> bool:
         """See OutboxStore."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
@@ -20,9 +21,11 @@ from probes.outcome import Severity
 
 @dataclass
 class Heard:
-    """told: by deduplication key, the actions in order, each with its time."""
+    """told: by deduplication key, the actions in order, each with its time. door: closed, nobody is answered
+    though all are heard."""
 
     port: int = 0
+    door: asyncio.Event = field(default_factory=asyncio.Event)
     told: dict[str, list[tuple[str, float]]] = field(default_factory=lambda: defaultdict(list))
 
     def settings(self, folder: Path) -> dict[str, Any]:
@@ -39,6 +42,7 @@ class Heard:
         """One event."""
         event = await request.json()
         self.told[event["dedup_key"]].append((event["event_action"], time.time()))
+        await self.door.wait()
         return web.json_response({"status": "success", "dedup_key": event["dedup_key"]}, status=202)
 
     def of(self, subjects: Sequence[str]) -> dict[str, list[str]]:
@@ -55,6 +59,7 @@ class Heard:
 async def pager() -> AsyncIterator[Heard]:
     """It, listening."""
     found = Heard()
+    found.door.set()
     app = web.Application()
     app.router.add_post("/v2/enqueue", found.take)
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.1)

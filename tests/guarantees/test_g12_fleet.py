@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Mapping
+from itertools import groupby
 from pathlib import Path
 
 import pytest
 
 from agent.store.database import Database
 from agent.store.schema import upgrade
+from probes.canary.state import Canary
 from tests.fakes.postgres import Postgres, running, why_not
 from tests.fleet import audit
 from tests.fleet.agents import fleet, fleet_config
 from tests.fleet.heard import Heard, listed, pager
 from tests.fleet.incidents import Scene
+from tests.fleet.post import Handled
 from tests.fleet.settling import settle
 from tests.fleet.truth import compare, every_canary
 from tests.fleet.world import Load, load_world
@@ -103,9 +107,10 @@ async def told_of(heard: Heard, subjects: list[str], action: str) -> None:
         await asyncio.sleep(0.1)
 
 
-async def judged(scene: Scene, world: Load, found: list[object]) -> Tally:
+async def judged(scene: Scene, world: Load, found: list[Canary]) -> Tally:
     """Every promise of G12 but that of the alerts."""
-    tally = compare(found, await world.handled(), EVERY)  # type: ignore[arg-type]
+    handled = await world.handled()
+    tally = compare(found, handled, EVERY)
     for late in [seconds for seconds in scene.taken_over if seconds > TAKE_OVER]:
         tally.check(False, f"taken over after {late:.1f} s")
     stale = audit.stale_writes(scene.server, scene.database)
@@ -122,15 +127,34 @@ async def judged(scene: Scene, world: Load, found: list[object]) -> Tally:
         "stale writes tried": refused + len(stale),
         "refused": refused,
         "commands on a zombie's session": figures["stale"],
+        "sends begun by who was given up": len(begun_by_the_lost(found, handled)),
     }
     return tally
 
 
+def begun_by_the_lost(found: list[Canary], handled: Mapping[str, Handled]) -> set[str]:
+    """Tokens of what was accepted and whose sender was given up before it could write that down: the row
+    says unconfirmed, and nobody sends it again, so that each of these is one mail all the same."""
+    accepted = {token for token, one in handled.items() if 250 in one.codes}
+    return {canary.token for canary in found if canary.token in accepted and canary.accepted is None}
+
+
 def told(tally: Tally, heard: Heard, subjects: list[str]) -> None:
-    """Each alert and each end of one was told exactly once."""
+    """Each alert and each end of one was told, in this order, and the end is the last word.
+
+    Who dies after it told and before it wrote that down has it told again; a zombie that had begun is late,
+    and the last word is said again. These are counted apart: one message at a time is under way, so that an
+    incident can make one such, and its repair another.
+    """
     tally.figures["alerts"] = len(subjects)
+    again = 0
     for subject, actions in heard.of(subjects).items():
-        tally.check(actions == ["trigger", "resolve"], f"{subject} was told {actions}")
+        words = [action for action, _ in groupby(actions)]
+        once = words == ["trigger", "resolve"] * (len(words) // 2) and 2 <= len(words) <= 4
+        tally.check(once, f"{subject} was told {actions}")
+        again += len(actions) - 2
+    tally.figures["told again"] = again
+    tally.check(again <= 2 * tally.figures["incidents"], f"{again} times told again")
 
 
 PROMISE = (

@@ -354,3 +354,51 @@ async def test_ping(nasty: Nasty) -> None:
     async with AiohttpPoster() as http:
         assert not await ping(HeartbeatSettings("http://127.0.0.1:1/"), http, NOW, 1.0)
         assert await ping(HeartbeatSettings(""), http, NOW)
+
+
+class Held:
+    """A receiver that answers once it is let."""
+
+    per_minute, digests = 6000.0, False
+
+    def __init__(self) -> None:
+        self.begun, self.let = asyncio.Event(), asyncio.Event()
+        self.sent: list[Notification] = []
+
+    async def send(self, notification: Notification, now: float) -> Delivery:
+        self.sent.append(notification)
+        self.begun.set()
+        await self.let.wait()
+        return SENT
+
+
+async def test_what_is_under_way_when_the_receiver_is_given_away_is_marked() -> None:
+    clock, store, held = FakeClock(NOW), MemoryOutbox(), Held()
+    store.add([note(1), note(2)], NOW)
+    outbox, stop = Outbox(store, {"r": held}, clock), asyncio.Event()
+    running = asyncio.create_task(outbox.run(stop, every=0.01))
+    await held.begun.wait()
+    outbox.configure({}, {})
+    held.let.set()
+    await outbox.ended("r")
+    first, second = store.rows.values()
+    assert first.sent_at is not None
+    assert (second.sent_at, second.leased_until) == (None, 0.0), "the next one takes it at once"
+    assert len(held.sent) == 1
+    stop.set()
+    await running
+
+
+async def test_who_is_not_sure_any_more_begins_nothing_and_breaks_off() -> None:
+    clock, store, held = FakeClock(NOW), MemoryOutbox(), Held()
+    store.add([note(1)], NOW)
+    left = 0.0
+    outbox = Outbox(store, {"r": held}, clock, left=lambda: left)
+    assert await outbox.step() == 0
+    assert held.sent == []
+    left = 0.02
+    step = asyncio.create_task(outbox.step())
+    await held.begun.wait()
+    left = 0.0
+    assert await step == 0
+    assert next(iter(store.rows.values())).item.error.startswith("unreachable broken off")
