@@ -17,7 +17,7 @@ from tests.bench.row import BenchRow
 GROUPS = {
     "probe": ("probe", "probe_send"),
     "store": ("store", "store_postgres"),
-    "headers": ("headers", "authentication"),
+    "headers": ("headers", "authentication", "agreement"),
     "mailboxes": ("mailboxes",),
     "blocklists": ("blocklists",),
     "alerts": ("alerts",),

@@ -1,21 +1,10 @@
-"""How fast a message is evaluated, beside dkimpy and beside the npm package mailauth.
-
-mailauth is looked for where NODE_PATH says, else in .cache/node (`npm install --prefix .cache/node
-mailauth@4`); without it, its row has no peer.
-"""
+"""How fast a message is evaluated, beside dkimpy and beside the npm package mailauth."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import shutil
-import subprocess
-import tempfile
 import time
-from base64 import b64encode
 from collections.abc import Callable
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -28,13 +17,13 @@ from probes.authentication.sign import sign
 from probes.dns import DnsAnswer, DnsStatus
 from probes.headers.report import read_headers
 from probes.headers.trust import TrustRule
+from tests.bench.agreement_cases import Case
+from tests.bench.mailauth import mailauth
 from tests.bench.row import BenchRow
 from tests.fakes.signed_mail import HELO, IP, NOW, SENDER, SignedMail, rsa_pem, signed_mail
 
 #: Runs of each side, in turn; the median counts.
 TURNS = 7
-#: Where mailauth is looked for beside NODE_PATH (mailauth@4 is the line that runs on Node 20).
-NODE_MODULES = Path(__file__).parents[2] / ".cache" / "node" / "node_modules"
 TRUST = TrustRule(authserv_ids=("mx.example.net",))
 
 
@@ -139,30 +128,8 @@ async def _evaluate(mail: SignedMail, resolver: MemoryResolver) -> None:
 
 
 def _mailauth(mail: SignedMail, rounds: int) -> dict[str, Any] | None:
-    """One run of the peer, or None where node or the package is not there."""
-    node = shutil.which("node")
-    if node is None:
-        return None
-    zone = {f"{name} {kind}": records for (name, kind), records in mail.zone.items()}
-    facts = {
-        "message": b64encode(mail.message).decode(),
-        "zone": zone,
-        "ip": IP,
-        "helo": HELO,
-        "sender": SENDER,
-    }
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "input.json"
-        path.write_text(json.dumps(facts), encoding="ascii")
-        script = Path(__file__).with_name("mailauth.cjs")
-        done = subprocess.run(
-            [node, str(script), str(path), str(rounds)],
-            env={**os.environ, "NODE_PATH": os.environ.get("NODE_PATH", str(NODE_MODULES))},
-            capture_output=True,
-            timeout=120,
-            check=False,
-        )
-    return json.loads(done.stdout) if done.returncode == 0 else None
+    found = mailauth([Case("all passes", mail.message, mail.zone)], rounds)
+    return found[0] if found is not None else None
 
 
 def _check_verdicts(theirs: dict[str, Any]) -> None:
