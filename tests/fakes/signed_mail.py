@@ -36,8 +36,8 @@ def plain_message(octets: int = 12_000) -> bytes:
     """An unsigned message of about that size: 6 Received, 2 Authentication-Results, HTML of many lines."""
     received = "".join(
         f"Received: from hop{n}.example.com (hop{n}.example.com [192.0.2.{n}])\r\n"
-        f"\tby hop{n + 1}.example.net (Postfix) with ESMTPS id 4ABC{n}DEF\r\n"
         f"\t(using TLSv1.3 with cipher TLS_AES_256_GCM_SHA384 (256/256 bits))\r\n"
+        f"\tby hop{n + 1}.example.net (Postfix) with ESMTPS id 4ABC{n}DEF\r\n"
         f"\tfor <seed@example.net>; Fri, 15 Jan 2027 08:00:0{n} +0000 (UTC)\r\n"
         for n in range(6, 0, -1)
     )
