@@ -6,10 +6,18 @@ import asyncio
 import heapq
 import itertools
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
+
+
+class Timer(Protocol):
+    """What is to happen at its time."""
+
+    def cancel(self) -> None:
+        """It does not."""
 
 
 class Clock(Protocol):
@@ -27,6 +35,9 @@ class Clock(Protocol):
 
     async def sleep(self, seconds: float) -> None:
         """Waits on the monotonic clock."""
+
+    def call_later(self, seconds: float, call: Callable[[], object]) -> Timer:
+        """Calls in the running loop, in so many seconds of the monotonic clock."""
 
 
 def rfc3339(wall: float) -> str:
@@ -59,6 +70,10 @@ class SystemClock:
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(max(0.0, seconds))
 
+    def call_later(self, seconds: float, call: Callable[[], object]) -> Timer:
+        # uvloop counts whole milliseconds from the beginning of its turn: rather late than asked for again
+        return asyncio.get_running_loop().call_later(max(0.0, seconds) + 0.001, call)
+
 
 class FakeClock:
     """A clock that moves only when told to: thirty days of alerting run in a second of test."""
@@ -89,6 +104,15 @@ class FakeClock:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._sleepers, (self._monotonic + seconds, next(self._order), future))
         await future
+
+    def call_later(self, seconds: float, call: Callable[[], object]) -> Timer:
+        loop = asyncio.get_running_loop()
+        if seconds <= 0:
+            return loop.call_soon(call)
+        future: asyncio.Future[None] = loop.create_future()
+        future.add_done_callback(lambda done: None if done.cancelled() else call())
+        heapq.heappush(self._sleepers, (self._monotonic + seconds, next(self._order), future))
+        return cast(Timer, future)
 
     async def advance(self, seconds: float) -> None:
         """Moves both clocks on and wakes, in order, everybody whose time has come."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from agent.store.clock import Offset, better
-from probes.clock import Clock
+from probes.clock import Clock, Timer
 
 
 class SharedClock:
@@ -33,3 +35,7 @@ class SharedClock:
     async def sleep(self, seconds: float) -> None:
         """As the machine has it."""
         await self._own.sleep(seconds)
+
+    def call_later(self, seconds: float, call: Callable[[], object]) -> Timer:
+        """As the machine has it."""
+        return self._own.call_later(seconds, call)

@@ -84,7 +84,7 @@ class Sending:
     async def _claim_scheduled(self, name: str, route: Route) -> Canary | None:
         try:
             change = await self.services.database.write(
-                lambda tx: self._claim(tx, name, route), order=self.order(route)
+                lambda tx: self._claim(tx, name, route), order=self.order(route), may_wait=True
             )
         except StoreError as error:
             log.error("cannot persist, so nothing is sent", route=route.name, error=str(error))

@@ -34,8 +34,8 @@ BATCH = 500
 WRITE_SECONDS = 15.0
 READ_SECONDS = 30.0
 """Seconds that a server may take over one transaction."""
-COMPANY_SECONDS = 0.05
-"""Seconds for which a unit that may wait does so, for others to share its transaction with."""
+COMPANY_SECONDS = 0.1
+"""Seconds between two transactions for units that may wait: those that come meanwhile share the next one."""
 AWAY_SECONDS = 1.0
 """Seconds for which nobody tries to connect again after that failed."""
 PAUSES = (0.02, 0.1, 0.3)
@@ -137,6 +137,7 @@ class Database:
         self._carry: Carrier | None = None
         self._queue: queue.SimpleQueue[list[_Unit] | None] = queue.SimpleQueue()
         self._handing = threading.Lock()
+        self._handed = float("-inf")  # when the writer was last given something
         self._waiting: list[_Unit] = []  # those that may wait, until another one comes or their time is up
         self._closed = False
         self.failures = 0
@@ -182,8 +183,8 @@ class Database:
         which the reader settles the canary again.
         order: of those that share a transaction the smaller goes first. Who locks rows that others lock too
         names them by it, so that all agents lock in one order and none waits for another in a circle.
-        may_wait: nothing hangs on the next COMPANY_SECONDS, so that one transaction may serve several. Units
-        are taken in the order in which they came all the same.
+        may_wait: nothing hangs on the next COMPANY_SECONDS. Where there is more to write, one transaction
+        serves all that came meanwhile; units are taken in the order in which they came all the same.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
@@ -202,10 +203,11 @@ class Database:
         with self._handing:
             self._waiting.append(unit)
             first = self._waiting[0].loop is not waits_on or self._waiting[0] is unit
-        if waits_on is None:
+        pause = self._handed + COMPANY_SECONDS - time.monotonic()
+        if waits_on is None or pause <= 0:
             self._hand_over()
         elif first:
-            waits_on.call_later(COMPANY_SECONDS, self._time_is_up, unit)
+            waits_on.call_later(pause, self._time_is_up, unit)
 
     def _time_is_up(self, unit: _Unit) -> None:
         if unit in self._waiting:  # nobody has taken it along
@@ -217,6 +219,7 @@ class Database:
             if self._waiting:
                 self._queue.put(self._waiting)
                 self._waiting = []
+                self._handed = time.monotonic()
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Runs `work` on a reader's connection, which sees the last commit."""

@@ -88,7 +88,7 @@ class Submission:
     stages: seconds by stage, of the connection that counts; started_at, sent_at, answered_at: seconds since
     the epoch when we began, when the final dot was written, when its reply was there (None where it did not
     come so far); size: octets as sent, signatures included; transcript: the dialogue without secrets and
-    without the message.
+    without the message, where it was not accepted.
     """
 
     result: SubmitResult

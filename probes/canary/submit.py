@@ -381,7 +381,7 @@ class _Job:
             record.tls,
             queue_id(reply.text) if result is SubmitResult.ACCEPTED and reply else "",
             tuple(record.attempts),
-            record.transcript(),
+            record.transcript() if result is not SubmitResult.ACCEPTED else (),
         )
         self.progress.submission = submission
         return submission

@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Callable
 from weakref import WeakKeyDictionary
 
-from probes.clock import Clock
+from probes.clock import Clock, Timer
 
 GRAIN = 0.001
 """Seconds that an alarm may be late, so that a new one, for all but the same moment, needs no new timer."""
@@ -38,36 +38,31 @@ class Alarms:
         self.clock = clock
         self._heap: list[tuple[float, int, Alarm]] = []
         self._order = itertools.count()
-        self._waiter: asyncio.Task[None] | None = None
+        self._timer: Timer | None = None
         self._next = float("inf")
 
     def set(self, seconds: float, ring: Callable[[], object]) -> Alarm:
         """Calls `ring` in so many seconds of the monotonic clock."""
         due, alarm = self.clock.monotonic() + max(0.0, seconds), Alarm(ring)
         heapq.heappush(self._heap, (due, next(self._order), alarm))
-        if due < self._next - GRAIN or self._waiter is None:
+        if due < self._next - GRAIN:
             self._wait()
         return alarm
 
     def _wait(self) -> None:
-        if self._waiter is not None:
-            self._waiter.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         self._next = self._heap[0][0]
-        self._waiter = asyncio.ensure_future(self.clock.sleep(max(0.0, self._next - self.clock.monotonic())))
-        self._waiter.add_done_callback(self._ring)
+        self._timer = self.clock.call_later(self._next - self.clock.monotonic(), self._ring)
 
-    def _ring(self, waiter: asyncio.Task[None]) -> None:
-        if waiter is not self._waiter:  # one that was replaced
-            return
-        self._waiter, self._next = None, float("inf")
-        if waiter.cancelled():  # the loop ends
-            return
+    def _ring(self) -> None:
+        self._timer, self._next = None, float("inf")
         now, heap = self.clock.monotonic(), self._heap
         while heap and (heap[0][0] <= now or heap[0][2].ring is None):
             ring = heapq.heappop(heap)[2].ring
             if ring is not None:
                 ring()
-        if heap and self._waiter is None:
+        if heap and self._timer is None:
             self._wait()
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-SHORTEST: Final = 0.01
+SHORTEST: Final = 0.03
 """Seconds between two NOOPs at the start of a window."""
 SHARE: Final = 0.02
 """The pause as a share of the time waited so far: an arrival after 10 s is known 0.2 s late at most."""

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import replace
 from typing import Final
 
@@ -83,7 +83,12 @@ class MailboxReader:
         self._patience = Patience(rnd)
         self._burst = Burst(preset.limits.noops_per_window, preset.limits.noops_per_hour)
         self._scanner = Scanner(
-            clock, self._tell, looks_like, WHOLE_CAP if bounces else None, tabs=preset.tabs and not bounces
+            clock,
+            self._tell,
+            looks_like,
+            WHOLE_CAP if bounces else None,
+            tabs=preset.tabs and not bounces,
+            on_failure=self._wake.set,
         )
         self._map = FolderMap((), (), (), None)
         self._removals = Removals()
@@ -155,6 +160,8 @@ class MailboxReader:
         finally:
             waker.cancel()
             self._removals.fail("the reader stopped")
+        with suppress(OwnerFailed):
+            await self._scanner.told()
         await self._say(False, Reason.STOPPED, "")
 
     async def _wake_at_stop(self) -> None:
@@ -208,6 +215,7 @@ class MailboxReader:
             if session.fault is not None:
                 raise session.fault
             try:
+                self._scanner.refused()
                 await self._step(session, self._owner.expecting())
             except OwnerFailed as error:
                 await self._bide(error)
@@ -302,6 +310,7 @@ class MailboxReader:
     async def _full_scan(self, session: ImapSession, expected: Expectation) -> None:
         agenda = self._agenda
         agenda.scan_now, agenda.scanned = False, self._clock.monotonic()
+        await self._scanner.told()  # the owner is to know of every message before it hears what is missing
         began = self._clock.wall(), self._clock.monotonic()
         try:
             self._map = find_folders(

@@ -61,7 +61,7 @@ class Scanner:
     looks_like: whether a header (whole, or its subject and token fields) may be a canary's. tell: gets
     each message; what it raises leaves the cursor where it was. whole_cap: bytes of each message to read
     in a mailbox of bounces, where every message is told; None for a seed. tabs: whether Gmail's categories
-    are asked for.
+    are asked for. on_failure: called when there is something for `refused`.
     """
 
     def __init__(
@@ -71,13 +71,17 @@ class Scanner:
         looks_like: Callable[[bytes], bool] = has_token_field,
         whole_cap: int | None = None,
         tabs: bool = False,
+        on_failure: Callable[[], None] = lambda: None,
     ) -> None:
         self._clock = clock
         self._tell = tell
         self._looks_like = looks_like
         self._whole_cap = whole_cap
         self._tabs = tabs
+        self._on_failure = on_failure
         self._cursors: dict[str, Cursor] = {}
+        self._telling: set[asyncio.Task[None]] = set()
+        self._failure: BaseException | None = None
 
     def moved(self, name: str, uidvalidity: int | None, uidnext: int | None) -> bool:
         """Whether a STATUS of the folder tells of something unread; a server that does not say may have."""
@@ -106,19 +110,41 @@ class Scanner:
         return FolderState(state.uidvalidity, uidnext, session.exists)
 
     async def read_on(self, session: ImapSession, folder: Folder) -> None:
-        """Tells what has come to the selected folder: one round trip, since the latency of it is the
-        product."""
+        """Tells what has come to the selected folder: one round trip, since the latency of it is the product.
+        Whether it was taken is seen later, by `told` and `refused`: what comes next shall not wait for it."""
         cursor = self._cursors[folder.name]
         item, cap = ("", self._whole_cap) if self._whole_cap else ("HEADER", HEADER_CAP)
         came = await session.fetch(f"{max(1, cursor.uidnext)}:*", item, cap)
-        await self._tell_all(
-            session,
-            folder,
-            cursor,
-            [one for one in came if one.uid >= cursor.uidnext and one.uid not in cursor.read],
-        )
+        new = [one for one in came if one.uid >= cursor.uidnext and one.uid not in cursor.read]
+        if seen := await self._likely(session, folder, cursor, new):
+            telling = asyncio.ensure_future(self._tell_each(seen))
+            telling.add_done_callback(lambda done: self._ended(done, cursor, new))
+            self._telling.add(telling)
+        cursor.read.update(one.uid for one in new)
         for one in came:  # "n:*" names the last message even where it is below n
             cursor.uidnext = max(cursor.uidnext, one.uid + 1)
+
+    def _ended(self, telling: asyncio.Task[None], cursor: Cursor, new: list[Fetched]) -> None:
+        self._telling.discard(telling)
+        if telling.cancelled():
+            return
+        failure = telling.exception()
+        if failure is not None:  # a full scan finds them again
+            cursor.read.difference_update(one.uid for one in new)
+            self._failure = failure
+            self._on_failure()
+
+    def refused(self) -> None:
+        """Raises what went wrong with what `read_on` told, once."""
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    async def told(self) -> None:
+        """Returns once all that `read_on` told was taken. Raises what went wrong with it."""
+        if self._telling:
+            await asyncio.wait(self._telling)
+        self.refused()
 
     async def _highest(self, session: ImapSession, state: FolderState) -> int:
         return max(await session.search("UID", "*"), default=0) if state.exists else 0
@@ -182,13 +208,20 @@ class Scanner:
     async def _tell_all(
         self, session: ImapSession, folder: Folder, cursor: Cursor, came: list[Fetched]
     ) -> None:
+        await self._tell_each(await self._likely(session, folder, cursor, came))
+        cursor.read.update(one.uid for one in came)
+
+    async def _likely(
+        self, session: ImapSession, folder: Folder, cursor: Cursor, came: list[Fetched]
+    ) -> list[SeenMessage]:
+        """Those that are to be told."""
         wall, monotonic = self._clock.wall(), self._clock.monotonic()
         headers = {one.uid: _header(one.data) for one in came}
         likely = [one for one in came if self._whole_cap or self._looks_like(headers[one.uid])]
         tabs: dict[int, str] = {}
         if likely and self._tabs and folder.role is Role.INBOX and session.can("X-GM-EXT-1"):
             tabs = await categories(session, [one.uid for one in likely])
-        seen = [
+        return [
             SeenMessage(
                 folder=folder.name,
                 role=Role.TAB if tabs.get(one.uid) not in (None, "unknown") else folder.role,
@@ -204,8 +237,6 @@ class Scanner:
             )
             for one in likely
         ]
-        await self._tell_each(seen)
-        cursor.read.update(one.uid for one in came)
 
     async def _tell_each(self, seen: Sequence[SeenMessage]) -> None:
         """All at once, so that one commit may take them all; the first failure is raised once all have

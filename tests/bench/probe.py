@@ -116,7 +116,7 @@ class _Sender:
 
     async def one(self) -> Canary:
         """One canary, as it is once it has a verdict."""
-        change = await self.app.services.database.write(self._claim)
+        change = await self.app.services.database.write(self._claim, may_wait=True)
         done = self.waiting[change.after.id] = asyncio.get_running_loop().create_future()
         self.app.ledger.committed([change])
         await self.app.sending.submit(change.after)

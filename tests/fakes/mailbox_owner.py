@@ -33,6 +33,9 @@ class FastClock:
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(max(0.0, seconds) / self.factor)
 
+    def call_later(self, seconds: float, call: Callable[[], object]) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(max(0.0, seconds) / self.factor, call)
+
 
 class Owner:
     """Expects what `expected` says and concludes as DESIGN section 2 has it: `missing` holds the tokens that
