@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -85,7 +84,7 @@ class SeedOwner:
     def _learn(self, latency: float) -> None:
         self._latencies.append(latency)
         if len(self._latencies) >= 5:
-            usual = statistics.quantiles(self._latencies, n=20)[-1]
+            usual = sorted(self._latencies)[-1 - len(self._latencies) // 20]  # but for one in twenty
             self._burst_length = min(LONGEST_BURST, max(2.0, 2.0 * usual))
 
     def want_scan(self) -> bool:

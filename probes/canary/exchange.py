@@ -119,11 +119,16 @@ async def host_addresses(host: str, resolver: Resolver, timeout: float, *, sourc
     return usable
 
 
+def known_targets(host: str) -> list[Target]:
+    """Where a relay is, where nobody has to be asked: its literal address, or what the hosts file says."""
+    literal = literal_address(host)
+    addresses = [literal] if literal is not None else _of_family(list(hosts_file(host)), "")
+    return [Target(host, ip) for ip in addresses[:HOSTS_MAXIMUM]]
+
+
 async def relay_targets(host: str, resolver: Resolver, timeout: float) -> list[Target]:
-    """Where a relay is: its literal address, the hosts file, then DNS. Raises LookupFailed, also where there
-    is nothing."""
-    known = list(hosts_file(host)) if literal_address(host) is None else []
-    addresses = _of_family(known, "") or await host_addresses(host, resolver, timeout)
+    """Where a relay is by DNS. Raises LookupFailed, also where there is nothing."""
+    addresses = await host_addresses(host, resolver, timeout)
     if not addresses:
         raise LookupFailed(f"{host} has no address")
     return [Target(host, ip) for ip in addresses[:HOSTS_MAXIMUM]]

@@ -151,6 +151,8 @@ class Wire(SMTPProtocol):
 
     def out_of_turn(self) -> bytes:
         """What came beyond the replies asked for."""
+        if not self._strays and not self._buffer:
+            return b""
         return bytes(self._buffer[:_STRAY_MAXIMUM]) + bytes(self._strays)
 
     def adopt(self, transport: asyncio.BaseTransport) -> None:

@@ -11,7 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 
-from probes.canary.exchange import LookupFailed, NoMail, Target, direct_targets, relay_targets
+from probes.canary.exchange import (
+    LookupFailed,
+    NoMail,
+    Target,
+    direct_targets,
+    known_targets,
+    relay_targets,
+)
 from probes.canary.login import login
 from probes.canary.replies import Reply, queue_id
 from probes.canary.session import Broken, Refused, Session
@@ -194,23 +201,28 @@ class _Job:
         return self.session
 
     async def _targets(self, rcpt_to: str, resolver: Resolver, rng: random.Random) -> Sequence[Target]:
-        session = self._new_session("")
-        limit = self.timeouts.dns
-        try:
-            async with session.stage("dns", limit):
-                if isinstance(self.way, Relay):
-                    found = await relay_targets(self.way.host, resolver, limit)
-                else:
-                    domain = rcpt_to.rpartition("@")[2]
-                    source = self.way.source_ip
-                    found = await direct_targets(domain, resolver, limit, rng, source_ip=source)
-        except LookupFailed as error:
-            raise Broken("dns", Reason.DNS, str(error)) from error
+        found = known_targets(self.way.host) if isinstance(self.way, Relay) else []
+        if found:
+            self.record.stages["dns"] = 0.0
+        else:
+            found = await self._looked_up(rcpt_to, resolver, rng)
         if isinstance(self.way, Relay) and self.way.security == "none":
             found = [target for target in found if is_loopback(target.ip)]
             if not found:
                 raise Broken("dns", Reason.CLEARTEXT, "security: none is for a relay on loopback only")
         return found
+
+    async def _looked_up(self, rcpt_to: str, resolver: Resolver, rng: random.Random) -> list[Target]:
+        session = self._new_session("")
+        limit = self.timeouts.dns
+        try:
+            async with session.stage("dns", limit):
+                if isinstance(self.way, Relay):
+                    return await relay_targets(self.way.host, resolver, limit)
+                domain, source = rcpt_to.rpartition("@")[2], self.way.source_ip
+                return await direct_targets(domain, resolver, limit, rng, source_ip=source)
+        except LookupFailed as error:
+            raise Broken("dns", Reason.DNS, str(error)) from error
 
     async def _open(self, targets: Sequence[Target]) -> Session:
         """The first target that lets us in up to AUTH; the failures before it are attempts."""

@@ -20,7 +20,7 @@ from probes.errors import LoginRefused, MailboxUnavailable, MailcanaryError
 from probes.mailbox.access import MailboxAccess, Password
 from probes.mailbox.agenda import COMMAND_TIMEOUT, INBOX, PROOF_TIMEOUT, Agenda, Do
 from probes.mailbox.alarms import alarms_of
-from probes.mailbox.burst import Burst
+from probes.mailbox.burst import SHORTEST, Burst
 from probes.mailbox.commands import CommandRefused
 from probes.mailbox.folders import FolderMap, find_folders
 from probes.mailbox.imap import Dialer, ImapSession, dial
@@ -97,12 +97,15 @@ class MailboxReader:
         self._bided = 0  # times in a row that the owner failed
         self._held = 0  # messages in the inbox when it was last read
         self._retry = False
+        self._resting = False
+        self._rests_until = 0.0  # monotonic
 
     # what the owner may call
 
     def kick(self) -> None:
-        """What is expected has changed: look again."""
-        self._wake.set()
+        """What is expected has changed: look again, where that is not about to happen anyway."""
+        if self._rests_until - self._clock.monotonic() > SHORTEST or not self._resting:
+            self._wake.set()
 
     def scan_now(self) -> None:
         """A full scan as soon as possible."""
@@ -376,8 +379,10 @@ class MailboxReader:
     async def _rest(self, seconds: float) -> None:
         """Waits until woken, at most so long."""
         alarm = alarms_of(self._clock).set(seconds, self._wake.set)
+        self._rests_until, self._resting = self._clock.monotonic() + seconds, True
         try:
             await self._wake.wait()
         finally:
+            self._resting = False
             alarm.cancel()
             self._wake.clear()

@@ -50,12 +50,13 @@ class TlsPipe(asyncio.BufferedProtocol):
     `await ready` ends with the handshake, or raises ssl.SSLError or ConnectionError.
     """
 
-    __slots__ = ("_app", "_incoming", "_object", "_outgoing", "_transport", "ready")
+    __slots__ = ("_app", "_buffer", "_incoming", "_object", "_outgoing", "_transport", "ready")
 
     def __init__(
         self, app: asyncio.Protocol, context: ssl.SSLContext, hostname: str, loop: asyncio.AbstractEventLoop
     ) -> None:
         self._app = app
+        self._buffer = _shared_buffer()
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=hostname)
@@ -69,10 +70,10 @@ class TlsPipe(asyncio.BufferedProtocol):
         self._shake()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return _shared_buffer()
+        return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._incoming.write(_shared_buffer()[:nbytes])
+        self._incoming.write(self._buffer[:nbytes])
         if self.ready is not None:
             self._shake()
         if self.ready is None:

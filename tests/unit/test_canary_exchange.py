@@ -15,6 +15,7 @@ from probes.canary.exchange import (
     direct_targets,
     host_addresses,
     hosts_file,
+    known_targets,
     mail_hosts,
     relay_targets,
 )
@@ -99,7 +100,9 @@ async def test_literals_and_caps() -> None:
 
 
 async def test_relays() -> None:
-    assert [t.ip for t in await relay_targets("localhost", zone({}), 1)][0] == "127.0.0.1"  # noqa: RUF015
+    assert known_targets("localhost")[0].ip == "127.0.0.1"
+    assert [target.ip for target in known_targets("[192.0.2.7]")] == ["192.0.2.7"]
+    assert known_targets("h.example") == []
     with pytest.raises(LookupFailed):
         await relay_targets("none.example", zone({}), 1)
 
