@@ -15,7 +15,7 @@ from agent.store.schema import upgrade
 from probes.canary.state import Canary
 from tests.fakes.postgres import Postgres, running, why_not
 from tests.fleet import audit
-from tests.fleet.agents import fleet, fleet_config
+from tests.fleet.agents import FleetAgent, fleet, fleet_config
 from tests.fleet.heard import Heard, listed, pager
 from tests.fleet.incidents import Scene
 from tests.fleet.post import Handled
@@ -43,7 +43,7 @@ async def incident(
     """
     await asyncio.sleep(chance.uniform(0.0, 0.7))
     subjects = [f"alert-{number:04}-{one}.example" for one in range(2)]
-    victim = chance.choice(list(scene.fleet.up))
+    victim = chosen(scene, chance)
     await asyncio.to_thread(listed, store, subjects, True)
     await asyncio.sleep(chance.uniform(0.0, 1.2))
     await scene.strike(victim, freeze=number % 2 == 0)
@@ -55,6 +55,14 @@ async def incident(
         await scene.fleet.start(victim)
     await scene.spread()
     return subjects
+
+
+def chosen(scene: Scene, chance: random.Random) -> FleetAgent:
+    """Any agent; every other time the one that tells people, or that evaluates what they are told."""
+    resource = chance.choice(("receiver/pager", "evaluator", "", ""))
+    holder = scene.leases().get(resource, "")
+    named = [agent for agent in scene.fleet.up if holder and holder.split(":")[2] == str(agent.pid)]
+    return chance.choice(named or list(scene.fleet.up))
 
 
 async def part(folder: Path, number: int, incidents: int = INCIDENTS) -> Tally:
