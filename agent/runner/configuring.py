@@ -23,6 +23,7 @@ from agent.config.load import parse
 from agent.config.models import Config
 from agent.fleet.fleet import BEHIND, WORKING
 from agent.fleet.membership import back, unfit
+from agent.holder import own_addresses
 from agent.metrics import states
 from agent.metrics.budget import SERIES_LIMIT, most_series
 from agent.runner import recording as records
@@ -236,6 +237,7 @@ class Configuring:
     async def _tell_fleet(self, config: Config) -> None:
         me = self.services.me
         me.config_hash, me.resolvers = config.hash, self.services.resolvers()
+        me.addresses = own_addresses(config)
         if me.state == BEHIND:
             me.state, me.detail = WORKING, ""
             await self._say(back(self.services.place, self.services.clock.wall()))

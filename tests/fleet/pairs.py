@@ -31,7 +31,7 @@ def write(folder: Path, store: str, seeds: int, password: str = "password", **ag
             f"box{n}": {
                 "provider": "dovecot",
                 "address": f"box{n}@example.net",
-                "password": {"file": str(folder / password)},
+                "password": {"file": password},
                 "imap": NOWHERE,
             }
             for n in range(seeds)

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from agent.app import App
 from agent.fleet.fleet import BEHIND, WORKING
 from agent.reports.agents import read_agents
-from agent.store import versions
+from agent.store import incidents, versions
+from alerts.state import from_rows
 from probes.errors import ConfigError
 from tests.fleet.pairs import agent, quick, write
 from tests.guarantees.agents import eventually
@@ -44,33 +46,52 @@ async def test_a_changed_file_is_activated_once_and_the_others_take_it(
 async def test_who_cannot_take_it_gives_its_work_away_and_says_so(
     tmp_path: Path, postgres_url: str, quick: None
 ) -> None:
-    path = write(tmp_path, postgres_url, 4)
-    async with agent(path) as a, agent(path) as b:
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder in (one, two):
+        folder.mkdir()
+    first, second = write(one, postgres_url, 4), write(two, postgres_url, 4)
+    async with agent(first) as a, agent(second) as b:
         await eventually(lambda: b.services.fleet.held > 0, 20.0, lambda: str(b.services.fleet.view))
-        # what b lacks: from its place the active text names a secret that is not there
-        text = write(tmp_path, postgres_url, 5, "other-password").read_text()
-        missing = tmp_path / "other-password"
-        missing.touch(mode=0o600)
-        missing.write_text("x")
-        a.configuring._read = b.configuring._read  # type: ignore[method-assign]
+        # The second has no such secret at its place: names of files are relative to the config.
+        write(one, postgres_url, 5, "other-password")
+        secret(one / "other-password")
         await a.reload()
-        missing.unlink()
-        b.configuring._refused = ""
-        await eventually(
-            lambda: b.services.me.state == BEHIND or len(b.services.config.seeds) == 5,
-            20.0,
-            lambda: str(b.services.me),
-        )
-        assert text
-        if b.services.me.state == BEHIND:
-            assert "other-password" in b.services.me.detail
-            await eventually(lambda: b.services.fleet.held == 0, 20.0, lambda: str(b.services.fleet.view))
-            shown = a.services.database.read_now(lambda conn: read_agents(conn, a.services.clock.wall()))
-            assert sorted(one.state for one in shown) == [BEHIND, WORKING]
-            missing.touch(mode=0o600)
-            missing.write_text("x")
+        await eventually(lambda: b.services.me.state == BEHIND, 20.0, lambda: str(b.services.me))
+        assert "other-password" in b.services.me.detail
+        assert len(b.services.config.seeds) == 4, "it does not act on what it does not know"
+        await eventually(lambda: b.services.fleet.held == 0, 20.0, lambda: str(b.services.fleet.view))
+        held = lambda: a.services.fleet.held  # noqa: E731
+        await eventually(lambda: held() == 5 + 2, 20.0, lambda: str(held()))
+        shown = a.services.database.read_now(lambda conn: read_agents(conn, a.services.clock.wall()))
+        assert {one.member.holder: one.state for one in shown} == {
+            a.services.me.holder: WORKING,
+            b.services.me.holder: BEHIND,
+        }
+        assert gauge(b, "mailcanary_config_last_reload_successful") == 0.0
+        told = f"own agent {b.services.place}"
+        await eventually(lambda: bad(a).get(told, False), 20.0, lambda: str(bad(a)))
+        secret(two / "other-password")
         await eventually(lambda: b.services.me.state == WORKING, 20.0, lambda: str(b.services.me))
         assert len(b.services.config.seeds) == 5
+        await eventually(lambda: b.services.fleet.held > 0, 20.0, lambda: str(b.services.fleet.view))
+        await eventually(lambda: not bad(a).get(told, False), 20.0, lambda: str(bad(a)))
+
+
+def secret(path: Path) -> None:
+    path.touch(mode=0o600)
+    path.write_text("x")
+
+
+def gauge(app: App, name: str) -> float | None:
+    """What the agent shows of itself."""
+    lines = app.services.metrics.render().decode().splitlines()
+    return next((float(line.split()[1]) for line in lines if line.startswith(f"{name} ")), None)
+
+
+def bad(app: App) -> dict[str, bool]:
+    """What the evaluator knows of ourselves, by name; True where it is bad now."""
+    found = app.services.database.read_now(incidents.engine_rows)
+    return {name: one.bad for name, one in from_rows(found).conditions.items()}
 
 
 async def test_of_two_changes_at_the_same_time_one_counts(
