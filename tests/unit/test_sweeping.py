@@ -144,7 +144,7 @@ async def test_a_resolver_that_fails_is_our_own_fault(tmp_path: Path) -> None:
         own = [x for x in observed(app, "own") if x["kind"] == "resolver"]
         assert own
         assert not any(x["ok"] for x in own)
-        assert list(status(app).faults)[-1:] == [f"resolver {server.address}"]
+        assert list(status(app).faults)[-1:] == [f"resolver {app.services.resolver_name(server.address)}"]
 
 
 async def test_the_next_resolver_is_asked_what_the_first_left_open(tmp_path: Path) -> None:
