@@ -1,8 +1,9 @@
 """Idle mailbox sessions over TLS (memory, CPU) and delivery to knowledge, each beside its peer in one run.
 
-Every side runs in a process of its own: a server that speaks as much IMAP as idling needs, our readers,
-bare aioimaplib, and IMAPClient with a thread a session. The peers idle with fewer sessions; what they take of
-the processor is told for as many as ours.
+Every side runs in a process of its own: a server that speaks as much IMAP as idling needs, our readers, bare
+aioimaplib, and IMAPClient with a thread a session. The peers idle with fewer sessions; what they take of the
+processor is told for as many as ours. They only wait and would not notice a connection that is dead; ours
+prove every 44 s that theirs are not.
 """
 
 from __future__ import annotations
