@@ -55,6 +55,7 @@ bench: $(VENV)/.ready ## figures as ratios beside their goals (ARGS=probe, store
 soak: $(VENV)/.ready ## the full forms of the guarantees (ARGS="G5 N=300")
 	tests/lab/install.sh
 	$(BIN)/python -m tests.guarantees $(ARGS)
+	[ -n "$(ARGS)" ] || HYPOTHESIS_PROFILE=full $(BIN)/python -m pytest -n 2 --dist worksteal tests/unit
 
 lock: ## pin every dependency again, with hashes and without an index address
 	$(BIN)/pip install --quiet uv

@@ -4,15 +4,30 @@ A worker first gets a run of neighbours and later takes over what others have no
 files would all be one worker's, and what they share between their tests would be made again and again.
 """
 
+import os
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
+from hypothesis import settings
 
+from tests.examples import examples
 from tests.fakes.stores import postgres, postgres_url, store_url
 
 __all__ = ["postgres", "postgres_url", "store_url"]
+
+COMPILED = Path(__file__).parents[1] / ".cache" / "pycache"
+"""Kept in a folder of its own, also where the environment wants no bytecode beside the sources: to compile
+the tests, and all that each agent in a test imports, takes longer than most tests."""
+sys.pycache_prefix, sys.dont_write_bytecode = str(COMPILED), False
+os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+settings.register_profile("mailcanary", max_examples=examples(100))
+settings.load_profile("mailcanary")
 
 SECONDS = {
     "test_change_command.py": 160,

@@ -257,9 +257,10 @@ async def nasty() -> AsyncIterator[Nasty]:
 
 
 async def test_nothing_is_lost_at_a_receiver_that_fails_in_every_way(nasty: Nasty) -> None:
-    """G8, quick form: 50 alerts with their resolves to PagerDuty and Slack, killed mid-send now and then."""
+    """Alerts with their resolves to PagerDuty and Slack, killed mid-send now and then: the rules of G8, which
+    tests/guarantees proves of the whole agent."""
     clock, store = FakeClock(NOW), MemoryOutbox()
-    total, kills = 50, 0
+    total, kills = 12, 0
     store.add([note(i, receiver=r) for i in range(total) for r in ("pd", "slack")], NOW)
     ends = [note(i, Action.RESOLVE, r, gate=Gate.IF_TOLD) for i in range(total) for r in ("pd", "slack")]
     store.add(ends, NOW)
@@ -276,7 +277,7 @@ async def test_nothing_is_lost_at_a_receiver_that_fails_in_every_way(nasty: Nast
 
         async def post(self, url: str, **more: Any) -> Any:
             reply = await self.inner.post(url, **more)
-            if reply.status < 300 and chance.random() < 0.1:
+            if reply.status < 300 and chance.random() < 0.2:
                 raise Killed
             return reply
 

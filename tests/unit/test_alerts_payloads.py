@@ -240,7 +240,7 @@ def hostile_alert(members: int) -> Alert:
     )
 
 
-@pytest.mark.parametrize("members", [1, 10_000])
+@pytest.mark.parametrize("members", [1, 2_000])
 def test_limits_hold_for_hostile_text_and_huge_incidents(members: int) -> None:
     found = replace(trigger(hostile_alert(members)), title=HOSTILE * 2)
     message = slack.payload(found)

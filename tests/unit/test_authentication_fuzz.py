@@ -22,6 +22,7 @@ from probes.authentication.spf_macro import MacroError, read_macro
 from probes.authentication.spf_record import SpfSyntaxError, parse_record
 from probes.authentication.tags import TagError, base64_value, parse_tags, without_value
 from probes.dns import StaticResolver
+from tests.examples import examples
 from tests.fakes.signed_mail import HELO, IP, NOW, SENDER, signed_mail
 
 #: Seconds: far above what reading 200 KB takes, far below what it would take quadratically.
@@ -41,7 +42,7 @@ TERMS = [
 ]  # fmt: skip
 SPF = st.lists(st.one_of(st.sampled_from(TERMS), st.text(max_size=3)), max_size=40).map("".join)
 MAIL = signed_mail(2_000)
-GENTLE = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+GENTLE = settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @GENTLE

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from probes.authentication.spf import check_spf
 from probes.dns import StaticResolver
+from tests.examples import examples
 
 spf = pytest.importorskip("spf")
 
@@ -54,7 +55,7 @@ def _answers(zone: dict[tuple[str, str], list[str]], name: str, kind: str) -> It
             yield (name, kind), text.rstrip(".")
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(400), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(RECORD, RECORD, RECORD)
 async def test_the_same_result_as_pyspf(top: str, first: str, second: str) -> None:
     zone = {

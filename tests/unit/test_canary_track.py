@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from probes.canary import track
 from probes.canary.state import Canary, Moment, Reply, State
 from probes.outcome import Outcome, Placement
+from tests.examples import examples
 
 START = Moment(1_800_000_000.0, 1_000.0, "boot-1")
 Step = Callable[[Canary, Moment], Canary]
@@ -93,7 +94,7 @@ def overdue_scan(name: str, before: Canary, now: Moment) -> bool:
     return name == "scanned" and now.since(before.created) >= before.deadline
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(st.lists(steps(), max_size=25))
 def test_whatever_happens_the_rules_hold(events: list[tuple[str, Step, float, float]]) -> None:
     canary, seconds, jumped = intent(), 0.0, 0.0
@@ -120,7 +121,7 @@ def test_whatever_happens_the_rules_hold(events: list[tuple[str, Step, float, fl
             assert canary.outcome is before.outcome
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.lists(steps(), max_size=15))
 def test_every_canary_ends(events: list[tuple[str, Step, float, float]]) -> None:
     """However it was left, its due times lead to a settled canary and close it."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from agent.config.document import Document
 from agent.config.load import parse
 from agent.config.problems import ConfigInvalid
+from tests.examples import examples
 
 EXAMPLE = (Path(__file__).parents[2] / "examples.yaml").read_bytes()
 
@@ -25,19 +26,19 @@ def survives(data: bytes) -> None:
     assert all("\n" not in str(problem) for problem in problems or ())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes(data: bytes) -> None:
     survives(data)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.text(alphabet="ab:-{}[],&*!|>'\"%@`?#~<= \n\t0", max_size=80))
 def test_yaml_soup(text: str) -> None:
     survives(text.encode())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.integers(0, len(EXAMPLE) - 1), st.integers(0, 30), st.binary(max_size=6))
 def test_a_damaged_example(start: int, length: int, patch: bytes) -> None:
     survives(EXAMPLE[:start] + patch + EXAMPLE[start + length :])
@@ -52,7 +53,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     st.sampled_from(
         ["agent", "resolver", "senders", "seeds", "bounces", "routes", "limits", "records", "alerts"]

@@ -15,6 +15,7 @@ from probes.headers.received import parse_received
 from probes.headers.report import read_headers
 from probes.headers.scan import decode_words, scan
 from probes.headers.trust import TrustRule
+from tests.examples import examples
 
 RULES = (
     TrustRule(("mx.example",), below_border=2),
@@ -104,7 +105,7 @@ WORDS = st.sampled_from(
 )
 SOUP = st.lists(WORDS, max_size=80).map(" ".join)
 RAW = st.one_of(st.binary(max_size=600), SOUP.map(lambda text: text.encode("utf-8", "replace")))
-QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @QUICK

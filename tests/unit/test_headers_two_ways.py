@@ -10,8 +10,9 @@ from probes.headers import authres, received
 from probes.headers.authres import parse_authentication_results, parse_received_spf
 from probes.headers.received import parse_received
 from probes.headers.scan import Field, scan
+from tests.examples import examples
 
-MANY = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+MANY = settings(max_examples=examples(400), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 GAP = st.sampled_from([" ", " ", " ", "  ", "\r\n\t", "\r\n        ", "\t"])
 NAME = st.sampled_from(["mail.a.example", "out1-7.b.example.", "mx_2.example"])
 ODD_NAME = st.sampled_from(
@@ -121,7 +122,7 @@ def received_values(draw: st.DrawFn) -> str:
     return text + draw(st.sampled_from([";", ";\r\n\t", " ;"])) + draw(GAP) + time
 
 
-@settings(MANY, max_examples=2_000)
+@settings(MANY, max_examples=examples(2_000))
 @given(received_values())
 def test_a_hop_read_the_short_way(value: str) -> None:
     found = received._USUAL.match(value)
@@ -188,7 +189,7 @@ def results_values(draw: st.DrawFn) -> str:
     return text + one(st.sampled_from(["", "", ";"]), st.sampled_from(["; ", ";;", " (c)"]))
 
 
-@settings(MANY, max_examples=2_000)
+@settings(MANY, max_examples=examples(2_000))
 @given(results_values(), st.sampled_from(["", "i=1; ", " i = 12 ;", "i=; "]))
 def test_results_read_the_short_way(text: str, instance: str) -> None:
     for value, arc in ((text, False), (instance + text, True)):

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from agent.cli import main
+from probes.clock import SystemClock
 
 
 class Server(BaseHTTPRequestHandler):
@@ -43,7 +44,7 @@ class Server(BaseHTTPRequestHandler):
 def server() -> Iterator[tuple[str, list[dict[str, list[str]]]]]:
     asked: list[dict[str, list[str]]] = []
     found = ThreadingHTTPServer(("127.0.0.1", 0), type("Asked", (Server,), {"asked": asked}))
-    threading.Thread(target=found.serve_forever, daemon=True).start()
+    threading.Thread(target=found.serve_forever, args=(0.01,), daemon=True).start()
     yield f"http://127.0.0.1:{found.server_address[1]}", asked
     found.shutdown()
 
@@ -68,8 +69,15 @@ def config(folder: Path, url: str, **seed: Any) -> str:
 
 
 def test_by_device_code(
-    server: tuple[str, list[dict[str, list[str]]]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    server: tuple[str, list[dict[str, list[str]]]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    async def at_once(_self: SystemClock, _seconds: float) -> None:
+        """Between two questions lies a second, whatever the server says."""
+
+    monkeypatch.setattr(SystemClock, "sleep", at_once)
     url, asked = server
     argv = ["--config", config(tmp_path, url), "login", "box", "--device-url", f"{url}/device"]
     assert main(argv) == 0
