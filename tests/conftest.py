@@ -48,6 +48,8 @@ SECONDS = {
     "test_mailbox_dovecot.py": 20,
     "test_blocklists.py": 20,
     "test_g14_watched.py": 18,
+    "test_sweeping.py": 12,
+    "test_blocklists_sweep.py": 7,
     "test_alertmanager.py": 18,
     "test_g07_blocklists.py": 16,
     "test_own_faults.py": 16,
