@@ -105,9 +105,10 @@ class Agenda:
         """Whether IDLE is worth it: not between the NOOPs of a burst."""
         return self.preset.idle and self.ask_in(expected, now) > IDLE_WORTH
 
-    def peek(self, now: float) -> bool:
-        """Whether a NOOP of a burst should look at junk instead; notes that it does."""
-        if now - self.peeked < PEEK:
+    def peek(self, now: float, began: float) -> bool:
+        """Whether a NOOP of a burst should look at junk instead; notes that it does. began: when the burst
+        did, for the inbox comes first."""
+        if now - max(self.peeked, began) < PEEK:
             return False
         self.peeked = now
         return True

@@ -279,7 +279,8 @@ class MailboxReader:
         """One NOOP of a burst; now and then a look at junk instead."""
         self._agenda.asked = self._clock.monotonic()
         self._burst.spent()
-        if len(self._map.counting) > 1 and self._agenda.peek(self._agenda.asked):
+        began = expected.burst[0] if expected.burst else float("-inf")
+        if len(self._map.counting) > 1 and self._agenda.peek(self._agenda.asked, began):
             await self._look_elsewhere(session, expected)
         else:
             await session.noop()
