@@ -45,7 +45,9 @@ _PROPERTY = re.compile(
 )
 _WORD = re.compile(r"[\w-]+")
 _DOTTED = re.compile(r"[\w.-]+")
-_VALUE = re.compile(r"(?:\"(?:[^\"\\]|\\.)*+\"|[^\s;()\"])++")
+_VALUE = re.compile(  # bounds: a quotation may begin in many places and end in none
+    r"(?:\"[^\"\\]{0,1000}+(?:\\.[^\"\\]{0,1000}+){0,20}+\"|[^\s;()\"])++"
+)
 _ID = re.compile(r"\"((?:[^\"\\]|\\.)*+)\"|[^\s;()=\"]++")
 _VERSION = re.compile(r"\d+")
 _INSTANCE = re.compile(r"\s*i\s*=\s*(\d{1,3})\s*(?:;|$)")
@@ -144,7 +146,7 @@ def _usual(text: str, arc: bool) -> AuthenticationResults | None:
         return None
     methods: list[MethodResult] = []
     words: list[str] = []
-    comments: tuple[str, ...] = ()
+    comments: list[str] = []
     quoted = '"' in rest
     pieces = _FLAT.split(rest)
     if not rest.count("(") == rest.count(")") == len(pieces) // 2:
@@ -153,7 +155,7 @@ def _usual(text: str, arc: bool) -> AuthenticationResults | None:
         if number & 1:
             if not words:
                 return None
-            comments += (piece,)
+            comments.append(piece)
             continue
         first, *more = piece.split(";")
         words += first.split()
@@ -162,7 +164,7 @@ def _usual(text: str, arc: bool) -> AuthenticationResults | None:
             if one is None:
                 return None
             methods.append(one)
-            words, comments = item.split(), ()
+            words, comments = item.split(), []
     if words:
         one = _method(words, comments, quoted)
         if one is None:
@@ -174,7 +176,7 @@ def _usual(text: str, arc: bool) -> AuthenticationResults | None:
     return _new(AuthenticationResults, (*head, tuple(methods), (), defects, instance))
 
 
-def _method(words: list[str], comments: tuple[str, ...], quoted: bool) -> MethodResult | None:
+def _method(words: list[str], comments: list[str], quoted: bool) -> MethodResult | None:
     """One resinfo in words: `dkim=pass`, then its properties; None where one of them is something else."""
     if not words:
         return None
@@ -195,7 +197,7 @@ def _method(words: list[str], comments: tuple[str, ...], quoted: bool) -> Method
         kind, name = pair
         properties.append(_new(Property, (kind, name, value)))
     method, result = stated
-    return _new(MethodResult, (method, 1, result, None, tuple(properties), comments))
+    return _new(MethodResult, (method, 1, result, None, tuple(properties), tuple(comments)))
 
 
 @lru_cache(512)

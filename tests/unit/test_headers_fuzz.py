@@ -144,6 +144,11 @@ BOMBS = {
     "open comments": b"Authentication-Results: x; " + b"(" * 200_000,
     "nested comments": b"Authentication-Results: x; " + b"(" * 30_000 + b")" * 30_000 + b" spf=pass",
     "comment pairs": b"Received: from " + b"(a" * 60_000 + b") by x; date",
+    "flat comments": (b"Authentication-Results: mx.example; spf=pass " + b"()" * 15_000 + b"\n") * 3,
+    "quotations without an end": (
+        b"Authentication-Results: mx.example; spf=pass " + b'smtp.mailfrom=a\\"' * 1_800 + b"\n"
+    )
+    * 3,
     "semicolons": b"Authentication-Results: " + b";" * 250_000,
     "quotes": b"Authentication-Results: x; spf=pass reason=" + b'"' * 200_000,
     "backslashes": b'Authentication-Results: x; spf=pass reason="' + b"\\" * 200_000,
