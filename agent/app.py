@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -37,6 +37,7 @@ from agent.runner.rounds import Rounds
 from agent.runner.sending import Sending
 from agent.runner.services import Services, nonce
 from agent.runner.timer import Timer
+from agent.runner.together import Together
 from agent.runner.upkeep import Upkeep
 from agent.runner.watching import Watching
 from agent.runner.witness import OPINIONS
@@ -50,6 +51,7 @@ from agent.web import patience
 from agent.web.server import WebServices, build
 from alerts.http import AiohttpPoster
 from probes.canary import track
+from probes.canary.state import Canary
 from probes.canary.token import SECRET_BYTES, TokenKeys
 from probes.clock import Clock, SystemClock
 from probes.errors import ConfigError, StoreError
@@ -80,6 +82,7 @@ class App:
     def __post_init__(self) -> None:
         services = self.services
         self.ledger = Ledger(services)
+        self._told = Together(self._read_told)
         self.origins = Origins(services)
         self.mailboxes = Mailboxes(services, self.ledger)
         self.sending = Sending(
@@ -169,9 +172,13 @@ class App:
     async def _evaluate(self, _key: str) -> None:
         self.evaluator.wake()
 
+    async def _read_told(self, ids: Sequence[str]) -> Mapping[str, Canary]:
+        found = await self.services.database.read(lambda conn: canaries.several(conn, ids))
+        return {canary.id: canary for canary in found}
+
     async def _sent(self, key: str) -> None:
         """Another agent sends a canary to a mailbox that is read here."""
-        canary = await self.services.database.read(lambda conn: canaries.get(conn, key))
+        canary = await self._told.get(key)
         if canary is not None and canary.due_at is not None:
             self.ledger.remember(canary)
             self.timer.expect(canary.due_at)

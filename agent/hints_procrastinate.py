@@ -39,6 +39,8 @@ FORGOTTEN = 600.0
 MOST_FORGOTTEN = 1000
 CONNECT = 10.0
 """Seconds that a worker waits for a connection."""
+GATHER = 0.1
+"""Seconds for which hints are gathered that go with no transaction."""
 STOP = 5.0
 """Seconds that a worker is given to say goodbye to a server that may be away."""
 
@@ -54,7 +56,8 @@ class ProcrastinateHints:
         self._jobs = JobManager(
             procrastinate.SyncPsycopgConnector()
         )  # only ever used on the writer's connection
-        self._puts: set[asyncio.Task[None]] = set()
+        self._waiting: dict[Hint, None] = {}
+        self._putting: asyncio.Task[None] | None = None
         database.carry(self._carry)
 
     def defer(self, tx: Tx, *hints: Hint) -> None:
@@ -65,13 +68,14 @@ class ProcrastinateHints:
         """Publishes hints that go with no transaction."""
         mine = [hint for hint in map(self._own, hints) if not hint.to]
         self._local.put(*mine)
-        others = [hint for hint in map(self._own, hints) if hint.to]
-        if others:
-            task = asyncio.get_running_loop().create_task(self._put_others(others))
-            self._puts.add(task)
-            task.add_done_callback(self._puts.discard)
+        self._waiting.update(dict.fromkeys(hint for hint in map(self._own, hints) if hint.to))
+        if self._waiting and self._putting is None:
+            self._putting = asyncio.get_running_loop().create_task(self._put_others())
 
-    async def _put_others(self, hints: Sequence[Hint]) -> None:
+    async def _put_others(self) -> None:
+        """A job costs its receiver three transactions: the hints of a moment go in one."""
+        await asyncio.sleep(GATHER)
+        hints, self._waiting, self._putting = [*self._waiting], {}, None
         with suppress(StoreError):  # a hint may be lost
             await self._database.write(lambda tx: tx.defer(*hints), durable=False)
 

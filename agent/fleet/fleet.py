@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -273,9 +274,12 @@ class Fleet:
         lease = self._held.get(resource)
         if lease is None:
             raise StaleWrite(f"{resource} is not held by this agent")
-        if lease not in tx.fences:
-            leases.check(tx.conn, lease)
-            tx.fences.add(lease)
+        # At the end is soon enough, in one question: while this agent is a member nobody takes its leases.
+        asked: set[Lease] | None = tx.kept.get("leases")
+        if asked is None:
+            asked = tx.kept["leases"] = set()
+            tx.check(partial(leases.check, held=asked))
+        asked.add(lease)
 
     def hold_in(self, tx: Tx, resource: str) -> Lease | None:
         """Takes a resource of the moment (a round) inside a transaction; `keep` it after the commit."""

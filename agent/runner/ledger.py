@@ -132,18 +132,19 @@ class Ledger:
     def intend_in(self, tx: Tx, canary: Canary) -> Change:
         """Records a new intent inside a transaction."""
         canaries.insert(tx, canary)
-        self._announce(tx, canary)
         return Change(None, canary)
 
-    def _announce(self, tx: Tx, canary: Canary) -> None:
+    def _announce(self, canary: Canary) -> None:
         """Whoever reads the seed's mailbox may look out for it."""
         reader = self._services.fleet.holder(MAILBOX + canary.seed)
         if reader:
-            tx.defer(Hint("sent", canary.id, reader))
+            self._services.hints.put(Hint("sent", canary.id, reader))
 
     def committed(self, changes: Iterable[Change]) -> None:
         """What follows a commit: counters, memory, listeners."""
         for change in changes:
+            if change.before is None:
+                self._announce(change.after)
             self._count(change)
             self.remember(change.after)
             for listener in tuple(self._listeners):

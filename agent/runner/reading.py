@@ -33,9 +33,6 @@ FIRST_BURST = 5.0
 LONGEST_BURST = 15.0
 """Seconds after acceptance in which a canary is expected: at first, and at most once latencies are known."""
 
-MOST_HEADERS = 8
-"""Copies of one canary whose headers are kept: whoever has seen its token can send it again and again."""
-
 TOKENS = 64
 """Tokens of one message that are looked at."""
 
@@ -151,8 +148,7 @@ class SeedOwner:
         self._fence(tx)
         tx.flush(mine.id)
         place = _place(message)
-        header = message.header if mine.duplicates < MOST_HEADERS else b""
-        if not canaries.sight(tx, self.seed, place, mine.id, message.seen_wall, header):
+        if not canaries.sight(tx, self.seed, place, mine.id, message.seen_wall, message.header):
             return None
         try:
             return self._arrive(tx, mine, place, arrival)

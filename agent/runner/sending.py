@@ -120,7 +120,7 @@ class Sending:
         """What keeps a canary back now: the pause, the seed's day, the provider's pace or its silence."""
         provider = self.origins.provider(route.seed)
         # First the lock, then the count: it includes what other agents have just sent there.
-        free_at = rows.lock_pace(tx.conn, _pace(provider))
+        free_at = rows.lock_pace_in(tx, _pace(provider))
         tx.flush(route.seed)
         found = limits(tx.conn, _silence(route.sender, provider), route.seed, now.wall - DAY)
         if found.paused:
@@ -133,7 +133,7 @@ class Sending:
         free, at = self.origins.pace(provider).take(free_at, self.services.clock.wall())
         if not free:
             return Held("pace of the provider", at)
-        rows.set_pace(tx.conn, _pace(provider), at)
+        rows.set_pace_in(tx, _pace(provider), at)
         return None
 
     def intend(self, tx: Tx, route: Route, now: Moment, round_id: str) -> Change:

@@ -24,7 +24,8 @@ from probes.errors import MailcanaryError
 
 log = structlog.get_logger("timer")
 
-LONGEST_SLEEP = 30.0
+AT_ONCE, LONGEST_SLEEP = 0.05, 30.0
+"""Seconds between sweeps, at least and at most."""
 FORSAKEN = 120.0
 """Seconds after which what came due and was not looked at is whoever's who looks after the whole."""
 
@@ -136,6 +137,9 @@ class Timer:
         return await self._until_next(now)
 
     async def _until_next(self, swept: float) -> float:
+        if self._hinted:  # what was hinted is moved on by its handler, and is looked at again at once
+            self._next = self.services.clock.wall() + AT_ONCE
+            return AT_ONCE
         mine = self._mine
         following = await self.services.database.read(
             lambda conn: (
@@ -145,9 +149,7 @@ class Timer:
         )
         now = self.services.clock.wall()
         times = [at for at in following if at is not None]
-        # What was hinted just now is moved on by its handler, and is looked at again soon.
-        times += [now] if self._hinted else []
-        pause = min(LONGEST_SLEEP, max(0.05, min(times) - now)) if times else LONGEST_SLEEP
+        pause = min(LONGEST_SLEEP, max(AT_ONCE, min(times) - now)) if times else LONGEST_SLEEP
         self._next = now + pause
         return pause
 

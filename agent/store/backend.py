@@ -25,14 +25,12 @@ class Backend(Protocol):
     one_file: bool
     """Whether nobody but this machine can have it open."""
 
-    def transaction(self, conn: Connection) -> AbstractContextManager[object]:
-        """A transaction that may write: committed at its end, rolled back at an error."""
+    def connect(self) -> Connection:
+        """A connection from the pool."""
 
-    def say_durability(self, conn: Connection, durable: bool) -> None:
-        """What commits on this connection promise from now on."""
-
-    def begins_with_durability(self) -> bool:
-        """Whether `say_durability` belongs into the transaction (True) or before it."""
+    def transaction(self, conn: Connection, durable: bool) -> AbstractContextManager[object]:
+        """A transaction that may write: committed at its end, rolled back at an error. durable: its commit
+        is on the disk."""
 
     def limit(self, conn: Connection, seconds: float) -> AbstractContextManager[None]:
         """Within it the connection is cut where the database has not answered in so many seconds."""
@@ -70,16 +68,17 @@ class SqliteBackend:
 
     def __init__(self, url: URL) -> None:
         self.engine = _sqlite_engine(url)
+        self._said: tuple[object, bool] | None = None  # the writer's connection, and what it was last told
 
-    def transaction(self, conn: Connection) -> AbstractContextManager[object]:
-        return _SqliteTransaction(conn)
+    def connect(self) -> Connection:
+        return self.engine.connect()
 
-    def say_durability(self, conn: Connection, durable: bool) -> None:
-        wanted = "FULL" if durable else "NORMAL"
-        conn.connection.driver_connection.execute(f"PRAGMA synchronous={wanted}")  # type: ignore[union-attr]
-
-    def begins_with_durability(self) -> bool:
-        return False
+    def transaction(self, conn: Connection, durable: bool) -> AbstractContextManager[object]:
+        raw: Any = conn.connection.driver_connection
+        if self._said is None or self._said[0] is not raw or self._said[1] is not durable:
+            raw.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+            self._said = raw, durable
+        return Transaction(conn, lambda: raw.execute("BEGIN IMMEDIATE"))
 
     def limit(self, conn: Connection, seconds: float) -> AbstractContextManager[None]:
         return nullcontext()
@@ -100,16 +99,17 @@ class SqliteBackend:
         self.engine.dispose()
 
 
-class _SqliteTransaction:
+class Transaction:
     """Said to the driver: SQLAlchemy's own way around it costs as much as the commit. What goes through
-    SQLAlchemy within it joins it (`_begin` below), and ends with it."""
+    SQLAlchemy within it joins it, and ends with it."""
 
-    def __init__(self, conn: Connection) -> None:
+    def __init__(self, conn: Connection, begin: Callable[[], object]) -> None:
         self._conn = conn
+        self._begin = begin
         self._raw: Any = conn.connection.driver_connection
 
     def __enter__(self) -> None:
-        self._raw.execute("BEGIN IMMEDIATE")
+        self._begin()
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         joined = self._conn if self._conn.in_transaction() else self._raw

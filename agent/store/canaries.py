@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
-from agent.store.database import Tx, insert_new
+from agent.store.database import Tx
 from agent.store.json_text import to_text
 from agent.store.paging import pages
 from agent.store.prepared import Prepared
@@ -78,8 +78,12 @@ _update = Prepared(
     (*MOVING, "version", "key_id", "seen_version"),
 )
 _sight = Prepared(
-    insert_new(sightings),
-    ("seed", "folder", "uidvalidity", "uid", "canary", "seen_at", "header"),
+    sa.text(
+        "INSERT INTO sightings (seed, folder, uidvalidity, uid, canary, seen_at, header) VALUES "
+        "(:seed, :folder, :uidvalidity, :uid, :canary, :seen_at, CASE WHEN (SELECT count(*) FROM sightings "
+        "WHERE canary = :canary AND header IS NOT NULL) < :most THEN :header END) ON CONFLICT DO NOTHING"
+    ),
+    ("seed", "folder", "uidvalidity", "uid", "canary", "seen_at", "most", "header"),
 )
 
 
@@ -185,7 +189,13 @@ def due(conn: Connection, now: float, mine: Mine, limit: int = 1000) -> list[Can
     query = sa.select(c.id, *_WAITS).where(c.due_at <= now).order_by(c.due_at, c.id)
     come = pages(conn, query, lambda last: sa.tuple_(c.due_at, c.id) > sa.tuple_(last.due_at, last.id))
     wanted = list(islice((row[0] for row in come if mine(Waits(*row[1:]))), limit))
-    return _all(conn, sa.select(canaries).where(c.id.in_(wanted)).order_by(c.due_at)) if wanted else []
+    return sorted(several(conn, wanted), key=lambda canary: canary.due_at or 0.0)
+
+
+def several(conn: Connection, ids: Sequence[str]) -> list[Canary]:
+    """Canaries by id, those that are there, in no order."""
+    chunks = [ids[start : start + 500] for start in range(0, len(ids), 500)]
+    return [one for some in chunks for one in _all(conn, sa.select(canaries).where(canaries.c.id.in_(some)))]
 
 
 NEXT = (16, 512)
@@ -256,15 +266,16 @@ def of_round(conn: Connection, round_id: str) -> list[Canary]:
 
 def latest_settled(conn: Connection, routes: Sequence[tuple[str, str]]) -> list[Canary]:
     """The newest canary with an outcome of each of the routes (sender, seed)."""
-    ids = list(newest_settled(conn, routes).values())
-    chunks = [ids[start : start + 500] for start in range(0, len(ids), 500)]
-    return [one for some in chunks for one in _all(conn, sa.select(canaries).where(canaries.c.id.in_(some)))]
+    return several(conn, list(newest_settled(conn, routes).values()))
+
+
+MOST_HEADERS = 8
+"""Copies of one canary whose headers are kept: whoever has seen its token can send it again and again."""
 
 
 def sight(tx: Tx, seed: str, place: tuple[str, int, int], canary_id: str, at: float, header: bytes) -> bool:
     """Notes a message (folder, UIDVALIDITY, UID) as this canary's. False where it was noted before."""
-    folder, validity, uid = place
-    return _sight.run(tx.conn, [(seed, folder, validity, uid, canary_id, at, header)]) == 1
+    return _sight.run(tx.conn, [(seed, *place, canary_id, at, MOST_HEADERS, header)]) == 1
 
 
 def sighted(conn: Connection, seed: str, place: tuple[str, int, int]) -> bool:

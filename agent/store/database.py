@@ -11,9 +11,9 @@ import asyncio
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from operator import attrgetter
@@ -63,9 +63,29 @@ class Tx:
     conn: Connection
     hints: list[Hint] = field(default_factory=list)
     fences: set[object] = field(default_factory=set)
-    """Leases that were checked in this transaction: nobody can take one over before it ends."""
+    """What was checked in this transaction, or is before it ends: nobody can take it over meanwhile."""
+    kept: dict[str, Any] = field(default_factory=dict)
+    """What was read in this transaction and counts for all of its units: they happen at the same instant."""
     _later: dict[Prepared, list[Row]] = field(default_factory=dict)
     _about: set[str] = field(default_factory=set)
+    _last: dict[str, tuple[Prepared, Row]] = field(default_factory=dict)
+    _checks: list[Callable[[Connection], None]] = field(default_factory=list)
+
+    def put(self, key: str, statement: Prepared, row: Row) -> None:
+        """Runs a statement at the end of the transaction, with the row that was given last for that key."""
+        self._last[key] = statement, row
+
+    def check(self, check: Callable[[Connection], None]) -> None:
+        """Runs a check at the end of the transaction, which what it raises rolls back."""
+        self._checks.append(check)
+
+    def finish(self) -> None:
+        """Whatever was left for the end."""
+        for check in self._checks:
+            check(self.conn)
+        for statement, row in self._last.values():
+            statement.run(self.conn, [row])
+        self.flush()
 
     def insert(self, statement: Prepared, row: Row, *about: str) -> None:
         """Inserts a row with its like, in one go at the end of the transaction (or at `flush`).
@@ -145,7 +165,6 @@ class Database:
         self.failure = ""
         """What it said to the last of them."""
         self._writing: Connection | None = None  # the writer thread's own
-        self._durable: bool | None = None  # what that connection was last told
         self._away: tuple[float, Exception] | None = None  # until when nobody need ask again, and why
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="store-read")
         self._writer = threading.Thread(target=self._write_loop, name="store-write", daemon=True)
@@ -250,7 +269,7 @@ class Database:
         if away is not None and time.monotonic() < away[0]:
             raise away[1].with_traceback(None)  # or it would grow with each who is told
         try:
-            conn = self.engine.connect()
+            conn = self._backend.connect()
         except Exception as error:
             if self._backend.is_lost(error):
                 self._away = (time.monotonic() + AWAY_SECONDS, error)
@@ -356,10 +375,10 @@ class Database:
         done = False
         try:
             conn = self._writing or self._take_out()
-            with self._backend.limit(conn, WRITE_SECONDS), self._begin(conn, durable):
+            with self._backend.limit(conn, WRITE_SECONDS), self._backend.transaction(conn, durable):
                 tx = Tx(conn)
                 results = [work(tx) for work in works]
-                tx.flush()
+                tx.finish()
                 own = self._send_along(conn, tx.hints)
                 done = True
         except BaseException as error:
@@ -379,22 +398,9 @@ class Database:
             self._carry(conn, list(dict.fromkeys(others)))
         return [hint for hint in hints if not hint.to]
 
-    @contextmanager
-    def _begin(self, conn: Connection, durable: bool) -> Iterator[None]:
-        inside = self._backend.begins_with_durability()
-        changed = durable is not self._durable
-        if changed and not inside:
-            self._backend.say_durability(conn, durable)
-        with self._backend.transaction(conn):
-            if changed and inside:
-                self._backend.say_durability(conn, durable)
-            yield
-        self._durable = durable
-
     def _take_out(self) -> Connection:
         """The writer's connection is kept: to take one from the pool costs as much as a commit."""
         self._writing = self._connect()
-        self._durable = None
         return self._writing
 
     def _put_back(self, error: BaseException | None = None) -> None:

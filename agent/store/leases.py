@@ -6,7 +6,7 @@ that an agent renews one row however much it holds.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -83,23 +83,21 @@ def forget(conn: Connection, resources: Iterable[str]) -> None:
         conn.execute(sa.delete(leases).where(leases.c.resource == resource, leases.c.holder == NOBODY))
 
 
-_held = Prepared(
-    sa.select(leases.c.epoch).where(
-        leases.c.resource == sa.bindparam("r"),
-        leases.c.holder == sa.bindparam("h"),
-        leases.c.epoch == sa.bindparam("e"),
-    ),
-    ("r", "h", "e"),
-)
+_row = sa.select(leases.c.resource, leases.c.holder, leases.c.epoch)
+_held = Prepared(_row.where(leases.c.resource == sa.bindparam("r")), ("r",))
 
 
-def check(conn: Connection, lease: Lease) -> None:
-    """Raises StaleWrite where the lease has passed to somebody else."""
-    if _held.first(conn, lease.resource, lease.holder, lease.epoch) is None:
-        raise StaleWrite(f"lease on {lease.resource} is held by somebody else now")
+def check(conn: Connection, held: Collection[Lease]) -> None:
+    """Raises StaleWrite where one of the leases has passed to somebody else."""
+    names = [lease.resource for lease in held]
+    alone = len(names) == 1  # mostly
+    rows = _held.all(conn, *names) if alone else conn.execute(_row.where(leases.c.resource.in_(names)))
+    gone = {*held} - {Lease(*row) for row in rows}
+    if gone:
+        raise StaleWrite(f"lease on {min(lease.resource for lease in gone)} is held by somebody else now")
 
 
-_all = Prepared(sa.select(leases.c.resource, leases.c.holder, leases.c.epoch))
+_all = Prepared(_row)
 
 
 def every(conn: Connection) -> dict[str, Lease]:

@@ -87,7 +87,7 @@ class _Claim:
 def _fence(tx: Tx, lease: Lease | None) -> None:
     if lease is not None and lease not in tx.fences:
         members.check(tx.conn, lease.holder, lease.epoch)
-        leases.check(tx.conn, lease)
+        leases.check(tx.conn, [lease])
         tx.fences.add(lease)
 
 

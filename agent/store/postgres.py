@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from psycopg.types.string import StrDumper
 from sqlalchemy.engine import URL, Connection, Engine
 
-from agent.store.backend import Reveal
+from agent.store.backend import Reveal, Transaction
 
 CONNECT = 5
 """Seconds for a connection to be made."""
@@ -61,14 +61,14 @@ class PostgresBackend:
         self._password = password
         self._watch = Watch()
 
-    def transaction(self, conn: Connection) -> AbstractContextManager[object]:
-        return conn.begin()
+    def connect(self) -> Connection:
+        """Without transactions of the driver's: for a read it would ask the server three times."""
+        return self.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
 
-    def say_durability(self, conn: Connection, durable: bool) -> None:
-        conn.exec_driver_sql(f"SET synchronous_commit = {'on' if durable else 'off'}")
-
-    def begins_with_durability(self) -> bool:
-        return True
+    def transaction(self, conn: Connection, durable: bool) -> AbstractContextManager[object]:
+        raw: Any = conn.connection.driver_connection
+        begin = f"BEGIN; SET LOCAL synchronous_commit = {'on' if durable else 'off'}"
+        return Transaction(conn, lambda: raw.execute(begin, prepare=False))
 
     @contextmanager
     def limit(self, conn: Connection, seconds: float) -> Iterator[None]:

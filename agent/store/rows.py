@@ -16,8 +16,10 @@ from agent.store.json_text import to_text
 from agent.store.paging import pages
 from agent.store.prepared import Prepared
 from agent.store.tables import (
+    canaries,
     mailboxes,
     observations,
+    outbox,
     paces,
     schedules,
     senders,
@@ -173,8 +175,6 @@ def drop_schedules(conn: Connection, names: Iterable[str]) -> None:
 
 def shift_times(conn: Connection, seconds: float) -> None:
     """After a jump of the wall clock: moves every time of ours that lies ahead by as much."""
-    from agent.store.tables import canaries, outbox
-
     ahead = (
         schedules.c.due_at,
         canaries.c.due_at,
@@ -211,6 +211,19 @@ def set_pace(conn: Connection, name: str, free_at: float) -> None:
     """Writes a pace's free_at."""
     if not _move_pace.run(conn, [(free_at, name)]):
         upsert(conn, paces, ["name"], {"name": name, "free_at": free_at})
+
+
+def lock_pace_in(tx: Tx, name: str) -> float:
+    """As `lock_pace`. Those that share a transaction ask once."""
+    if name not in tx.kept:
+        tx.kept[name] = lock_pace(tx.conn, name)
+    return float(tx.kept[name])
+
+
+def set_pace_in(tx: Tx, name: str, free_at: float) -> None:
+    """Writes a pace that is locked in this transaction, at its end: once for all that share it."""
+    tx.kept[name] = free_at
+    tx.put(name, _move_pace, (free_at, name))
 
 
 def set_mailbox(conn: Connection, seed: str, **changes: object) -> None:

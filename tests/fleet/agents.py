@@ -32,10 +32,11 @@ def fleet_config(
     seeds: int,
     every: str,
     deadline: str = "8s",
-    provider: str = "dovecot",
+    providers: Sequence[str] = ("dovecot",),
     **sections: Any,
 ) -> Path:
-    """A config of senders s0, s1, ... through the load world to mailboxes box0, box1, ... of it.
+    """A config of senders s0, s1, ... through the load world to mailboxes box0, box1, ... of it, whose
+    providers take turns.
 
     `sections` are merged into the top-level sections of that name.
     """
@@ -52,7 +53,7 @@ def fleet_config(
         "senders": {f"s{n}": {"from": f"canary@s{n}.example.org", "relay": relay} for n in range(senders)},
         "seeds": {
             f"box{n}": {
-                "provider": provider,
+                "provider": providers[n % len(providers)],
                 "address": f"box{n}@example.net",
                 "password": {"file": str(secret)},
                 "imap": imap,
