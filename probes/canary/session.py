@@ -149,10 +149,13 @@ class Wire(SMTPProtocol):
         if self.transport is not None:
             cast(asyncio.WriteTransport, self.transport).abort()
 
+    @property
+    def spoke(self) -> bool:
+        """Whether anything came out of turn."""
+        return bool(self._strays or self._buffer)
+
     def out_of_turn(self) -> bytes:
         """What came beyond the replies asked for."""
-        if not self._strays and not self._buffer:
-            return b""
         return bytes(self._buffer[:_STRAY_MAXIMUM]) + bytes(self._strays)
 
     def adopt(self, transport: asyncio.BaseTransport) -> None:
@@ -216,13 +219,14 @@ class Session:
     async def _answer(self, stage: str, limit: float, line: bytes) -> SMTPResponse:
         """Writes and reads one reply, timed and limited as in `stage`; this is the path that every canary
         pays for."""
-        begun = self._clock.monotonic()
+        monotonic, stages = self._clock.monotonic, self.record.stages
+        begun = monotonic()
         try:
-            return await self._live.ask(line, self._until(limit))
+            return await self._live.ask(line, min(self._loop.time() + limit, self._deadline))
         except (OSError, SMTPException) as error:
             raise self._broken(stage, error) from error
         finally:
-            self._timed(stage, begun)
+            stages[stage] = stages.get(stage, 0.0) + monotonic() - begun
 
     async def _shaken(self, pipe: TlsPipe) -> None:
         """The TLS handshake, timed and limited as in `stage`."""
@@ -320,7 +324,8 @@ class Session:
     async def _exchange(self, stage: str, line: bytes, shown: str | None = None) -> SMTPResponse:
         if b"\r" in line or b"\n" in line:
             raise ValueError("a line break in an SMTP command")
-        self._check_turn(stage)
+        if self._live.spoke:
+            self._check_turn(stage)
         self.record.note("C", line.decode("ascii", "replace") if shown is None else shown)
         try:
             return await self._answer(stage, self.timeouts.command, line + b"\r\n")

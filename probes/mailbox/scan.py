@@ -17,6 +17,7 @@ import asyncio
 import re
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from probes.clock import Clock
@@ -116,21 +117,21 @@ class Scanner:
         item, cap = ("", self._whole_cap) if self._whole_cap else ("HEADER", HEADER_CAP)
         came = await session.fetch(f"{max(1, cursor.uidnext)}:*", item, cap)
         new = [one for one in came if one.uid >= cursor.uidnext and one.uid not in cursor.read]
-        if seen := await self._likely(session, folder, cursor, new):
-            telling = asyncio.ensure_future(self._tell_each(seen))
-            telling.add_done_callback(lambda done: self._ended(done, cursor, new))
+        for message in await self._likely(session, folder, cursor, new):
+            telling = asyncio.ensure_future(self._tell(message))
+            telling.add_done_callback(partial(self._ended, cursor, message.uid))
             self._telling.add(telling)
         cursor.read.update(one.uid for one in new)
         for one in came:  # "n:*" names the last message even where it is below n
             cursor.uidnext = max(cursor.uidnext, one.uid + 1)
 
-    def _ended(self, telling: asyncio.Task[None], cursor: Cursor, new: list[Fetched]) -> None:
+    def _ended(self, cursor: Cursor, uid: int, telling: asyncio.Task[None]) -> None:
         self._telling.discard(telling)
         if telling.cancelled():
             return
         failure = telling.exception()
-        if failure is not None:  # a full scan finds them again
-            cursor.read.difference_update(one.uid for one in new)
+        if failure is not None:  # a full scan finds it again
+            cursor.read.discard(uid)
             self._failure = failure
             self._on_failure()
 

@@ -19,12 +19,13 @@ _RECORD: Final = 16 * 1024
 _thread = threading.local()
 
 
-def _shared_buffer() -> memoryview:
-    """One buffer a thread: a loop fills and empties it within one callback, so connections never overlap."""
-    buffer: memoryview | None = getattr(_thread, "buffer", None)
-    if buffer is None:
-        buffer = _thread.buffer = memoryview(bytearray(_READ))
-    return buffer
+def _shared_buffers() -> tuple[memoryview, memoryview]:
+    """Two a thread, for what comes in and for what it says: a loop fills and empties them within one
+    callback, so connections never overlap."""
+    buffers: tuple[memoryview, memoryview] | None = getattr(_thread, "buffers", None)
+    if buffers is None:
+        buffers = _thread.buffers = (memoryview(bytearray(_READ)), memoryview(bytearray(_RECORD)))
+    return buffers
 
 
 class Wire(Protocol):
@@ -50,13 +51,13 @@ class TlsPipe(asyncio.BufferedProtocol):
     `await ready` ends with the handshake, or raises ssl.SSLError or ConnectionError.
     """
 
-    __slots__ = ("_app", "_buffer", "_incoming", "_object", "_outgoing", "_transport", "ready")
+    __slots__ = ("_app", "_buffer", "_incoming", "_object", "_outgoing", "_plain", "_transport", "ready")
 
     def __init__(
         self, app: asyncio.Protocol, context: ssl.SSLContext, hostname: str, loop: asyncio.AbstractEventLoop
     ) -> None:
         self._app = app
-        self._buffer = _shared_buffer()
+        self._buffer, self._plain = _shared_buffers()
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=hostname)
@@ -108,15 +109,15 @@ class TlsPipe(asyncio.BufferedProtocol):
         """All that can be decrypted, in one piece: whoever hears the first part acts on it at once. Asked for
         again only while there is something: to be told that there is nothing costs an exception, which is
         more than the record did."""
-        incoming, inner = self._incoming, self._object
+        incoming, inner, plain = self._incoming, self._object, self._plain
         whole = b""
         broken = False
         try:
             while incoming.pending or inner.pending():
-                if not (data := inner.read(_RECORD)):
+                if not (size := cast(int, inner.read(_RECORD, plain))):
                     broken = True
                     break
-                whole = whole + data if whole else data
+                whole += plain[:size]
         except ssl.SSLWantReadError:
             pass  # part of a record, or one that was no data
         except ssl.SSLError:
