@@ -6,9 +6,11 @@ Token in the header `X-Mailcanary-Token`, in square brackets in the Subject, and
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from probes.canary import templating
@@ -45,7 +47,13 @@ _MESSAGE_ID = re.compile(r"<[!-;=?-~]{1,240}>")
 
 def message_date(at: float) -> str:
     """RFC 5322 date and time, UTC, always 31 characters. at: seconds since the epoch."""
-    t = time.gmtime(at)
+    return _date(math.floor(at))
+
+
+@lru_cache(maxsize=8)
+def _date(second: int) -> str:
+    """Many messages are made in the same second."""
+    t = time.gmtime(second)
     return (
         f"{_DAYS[t.tm_wday]}, {t.tm_mday:02} {_MONTHS[t.tm_mon - 1]} {t.tm_year:04} "
         f"{t.tm_hour:02}:{t.tm_min:02}:{t.tm_sec:02} +0000"

@@ -274,8 +274,14 @@ class Session:
     ) -> None:
         """The TCP connection, from the source address where one is given."""
         local = (source_ip, 0) if source_ip else None
-        async with self.stage("connect", self.timeouts.connect):
-            transport, _ = await self._loop.create_connection(factory, ip, port, local_addr=local)
+        begun = self._clock.monotonic()
+        try:
+            async with asyncio.timeout_at(self._until(self.timeouts.connect)):
+                transport, _ = await self._loop.create_connection(factory, ip, port, local_addr=local)
+        except OSError as error:
+            raise self._broken("connect", error) from error
+        finally:
+            self._timed("connect", begun)
         self.record.peer_ip = ip
         self.record.source_ip = str(transport.get_extra_info("sockname")[0])
 

@@ -14,7 +14,6 @@ counting folder all the time was seen in one of them.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -39,12 +38,13 @@ OTHER_CAP: Final = 300
 """Unread messages in a folder nobody configured, above which the server is asked to search for the header."""
 _FIELDS: Final = "HEADER.FIELDS (X-MAILCANARY-TOKEN SUBJECT)"
 _FIELDS_CAP: Final = 4 * 1024
-_TOKEN_FIELD: Final = re.compile(rb"^x-mailcanary-token:", re.IGNORECASE | re.MULTILINE)
+_TOKEN_FIELD: Final = b"x-mailcanary-token:"
 
 
 def has_token_field(header: bytes) -> bool:
     """The plain test for a canary: its header field. The agent passes one that looks at the subject too."""
-    return _TOKEN_FIELD.search(header) is not None
+    lowered = header.lower()
+    return lowered.startswith(_TOKEN_FIELD) or b"\n" + _TOKEN_FIELD in lowered
 
 
 @dataclass(slots=True)
