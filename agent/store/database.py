@@ -36,6 +36,8 @@ READ_SECONDS = 30.0
 """Seconds that a server may take over one transaction."""
 COMPANY_SECONDS = 0.1
 """Seconds between two transactions for units that may wait: those that come meanwhile share the next one."""
+COMPANY = 16
+"""Units that need wait for no more."""
 AWAY_SECONDS = 1.0
 """Seconds for which nobody tries to connect again after that failed."""
 PAUSES = (0.02, 0.1, 0.3)
@@ -222,8 +224,9 @@ class Database:
         with self._handing:
             self._waiting.append(unit)
             first = self._waiting[0].loop is not waits_on or self._waiting[0] is unit
+            many = len(self._waiting) >= COMPANY
         pause = self._handed + COMPANY_SECONDS - time.monotonic()
-        if waits_on is None or pause <= 0:
+        if waits_on is None or many or pause <= 0:
             self._hand_over()
         elif first:
             waits_on.call_later(pause, self._time_is_up, unit)
