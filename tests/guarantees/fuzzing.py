@@ -64,13 +64,27 @@ def samples(target: str) -> list[bytes]:
 
 
 def texts(target: str) -> st.SearchStrategy[bytes]:
-    """Words, gaps, repeated words, and pieces of the corpus, in any order."""
+    """Words, gaps, repeated words, and pieces of the corpus, in any order; seldom a long run of a few."""
     word = st.sampled_from(WORDS)
     pieces = [word, word, st.sampled_from(GAPS), st.binary(max_size=8)]
     pieces.append(st.builds(lambda one, times: one * times, word, st.sampled_from((2, 40, 2_000))))
     if known := samples(target):
         pieces.append(st.builds(_cut, st.sampled_from(known), st.integers(0, 400), st.integers(1, 400)))
-    return st.lists(st.one_of(pieces), max_size=60).map(b" ".join).map(_tightened)
+    plain = st.lists(st.one_of(pieces), max_size=60).map(b" ".join).map(_tightened)
+    return st.one_of(
+        *[plain] * 11, st.builds(_run, st.lists(word, max_size=6), _FEW, st.lists(word, max_size=2))
+    )
+
+
+_FEW = st.lists(st.one_of(st.sampled_from(WORDS), st.sampled_from(GAPS)), min_size=1, max_size=3)
+
+
+def _run(before: list[bytes], few: list[bytes], behind: list[bytes]) -> bytes:
+    """A few words again and again, so that what takes the square of its length shows. Half as large as an
+    input may be: most targets read it twice."""
+    start, end, one = b" ".join(before), b" ".join(behind), b"".join(few)
+    room = LARGEST // 2 - len(start) - len(end) - 2
+    return start + b" " + (one * (room // max(1, len(one))))[:room] + b" " + end
 
 
 def _cut(sample: bytes, start: int, size: int) -> bytes:
