@@ -247,7 +247,9 @@ class Fleet:
 
     async def _drop(self, names: Iterable[str]) -> list[Lease]:
         gone = [lease for name in names if (lease := self._held.pop(name, None)) is not None]
-        await asyncio.gather(*(self._stop(lease.resource) for lease in gone))
+        ends = await asyncio.gather(*(self._stop(lease.resource) for lease in gone), return_exceptions=True)
+        for error in filter(None, ends):  # not before all have ended: what still ends must not begin anew
+            raise error
         return gone
 
     async def _stop(self, resource: str) -> None:

@@ -48,6 +48,7 @@ class Rooms:
     def __init__(self, kind: str, holder: str, doing: dict[str, str]) -> None:
         self.kind, self.holder, self.doing = kind, holder, doing
         self.failing: set[str] = set()
+        self.failing_ends: set[str] = set()
         self.together = 0
         """So many are begun before the first of them is done: one after another they would wait for ever."""
         self._begun = 0
@@ -74,6 +75,11 @@ class Rooms:
     async def give(self, key: str) -> None:
         if key in self.failing:
             return
+        if key in self.failing_ends:
+            self.failing_ends.remove(key)
+            raise StoreError("the end could not be written down")
+        await asyncio.sleep(0)  # a session that says goodbye
+        await asyncio.sleep(0)
         assert self.doing.pop(f"{self.kind}/{key}") == self.holder
 
 
@@ -293,3 +299,22 @@ async def test_what_cannot_be_begun_is_given_back_and_holds_up_nothing(store_url
         boxes.failing, boxes.together = set(), 2
         await w.turn(a)
         assert {f"mailbox/{s}" for s in SEEDS} <= w.of(a)
+
+
+async def test_nothing_begins_anew_while_an_end_of_it_is_under_way(postgres_url: str) -> None:
+    async with world(postgres_url) as w:
+        a, b = await w.agent("a"), await w.agent("b")
+        await a.begin()
+        for _ in range(6):
+            await w.turn(a, b)
+        frozen = {name: w.doing.pop(name) for name in w.of(a)}
+        while not any(member.state == members.LOST for member in b.view.members):
+            await w.turn(b)
+        assert not await a.beat()
+        w.doing.clear()
+        w.doing |= frozen
+        kind, _, key = min(frozen).partition("/")
+        cast(Rooms, a.rooms[kind]).failing_ends.add(key)
+        with pytest.raises(StoreError, match="could not be written"):
+            await a.move()
+        assert set(w.doing) == {min(frozen)}, "the others ended before the error was told"
