@@ -40,6 +40,8 @@ SECONDS = {
     "test_demo.py": 40,
     "test_outage.py": 30,
     "test_blocklist_parts.py": 30,
+    "test_lost_commits.py": 45,
+    "test_rounds_taken_over.py": 40,
     "test_records.py": 35,
     "test_g01_crash.py": 30,
     "test_g08_alerts.py": 30,

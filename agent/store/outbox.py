@@ -6,7 +6,8 @@ neither claims, nor marks, nor plans anew what others may have sent since.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ from agent.store.tables import alerts, outbox
 from alerts import notification as notifications
 from alerts.notification import Notification
 from alerts.outbox import OutboxItem
-from probes.errors import StaleWrite
+from probes.errors import StaleWrite, StoreError
 
 _waiting = outbox.c.due_at.is_not(None)
 
@@ -46,7 +47,7 @@ def add(conn: Connection, told: Iterable[Notification], now: float) -> None:
 
 
 def release(conn: Connection, receiver: str) -> None:
-    """Frees what an agent that is gone had leased: only for who holds the receiver, when it takes it."""
+    """Frees what was leased and is not under way: only for who holds the receiver, when it takes it."""
     leased = (_waiting, outbox.c.leased_until > 0, outbox.c.receiver == receiver)
     conn.execute(sa.update(outbox).where(*leased).values(leased_until=0.0))
 
@@ -106,28 +107,43 @@ def _again(conn: Connection, receiver: str, dedup_key: str, late: str) -> int:
     return 1
 
 
+def _mend(conn: Connection, receiver: str, sent: Mapping[str, float]) -> None:
+    for name, at in sent.items():
+        waits = (outbox.c.id == name, outbox.c.due_at.is_not(None))
+        conn.execute(sa.update(outbox).where(*waits).values(sent_at=at, due_at=None))
+    release(conn, receiver)
+
+
 class SqlOutbox:
     """OutboxStore on the agent's database. lease: by receiver, under which this agent delivers; raises
     StaleWrite where it does not.
 
     late: (receiver, dedup_key) to id of what was claimed in a life that ended before the outcome was written:
     it may have reached the receiver after what others have sent.
+
+    A write whose answer was lost may have happened. The next claim for that receiver writes again what was
+    sent, and frees what nobody delivers now.
     """
 
     def __init__(self, database: Database, lease: Callable[[str], Lease] | None = None) -> None:
         self._database = database
         self._lease = lease
         self._claims: dict[str, _Claim] = {}
+        self._unsure: dict[str, dict[str, float]] = {}
+        """By receiver, where the last write failed: what was sent all the same, and when."""
         self.late: dict[tuple[str, str], str] = {}
 
     async def claim_due(self, receiver: str, now: float, limit: int, lease: float) -> Sequence[OutboxItem]:
         """See OutboxStore."""
-        if not await self.count_due(receiver, now):
+        if receiver not in self._unsure and not await self.count_due(receiver, now):
             return []
         held = self._lease(receiver) if self._lease is not None else None
+        unsure = self._unsure.get(receiver)
 
         def claim(tx: Tx) -> list[OutboxItem]:
             _fence(tx, held)
+            if unsure is not None:
+                _mend(tx.conn, receiver, unsure)
             # What another agent is claiming is passed over; what is behind it in its key is no head.
             query = _heads(receiver, now).order_by(outbox.c.due_at).limit(limit)
             query = query.with_for_update(skip_locked=True, of=outbox)
@@ -136,9 +152,22 @@ class SqlOutbox:
             tx.conn.execute(sa.update(outbox).where(outbox.c.seq.in_(ids)).values(leased_until=now + lease))
             return [_item(row) for row in rows]
 
-        found = await self._database.write(claim)
+        with self._doubted(receiver):
+            found = await self._database.write(claim)
+        self._unsure.pop(receiver, None)
         self._claims |= {x.id: _Claim(held, receiver, x.notification.dedup_key) for x in found}
         return found
+
+    @contextmanager
+    def _doubted(self, receiver: str, sent: Mapping[str, float] | None = None) -> Iterator[None]:
+        try:
+            yield
+        except StaleWrite:
+            self._unsure.pop(receiver, None)  # another agent's now
+            raise
+        except StoreError:
+            self._unsure.setdefault(receiver, {}).update(sent or {})
+            raise
 
     async def count_due(self, receiver: str, now: float) -> int:
         """See OutboxStore."""
@@ -167,8 +196,13 @@ class SqlOutbox:
                 _fence(tx, claim.lease)
             tx.conn.execute(statement)
 
+        at = values.get("sent_at")
+        sent = dict.fromkeys(ids, at) if isinstance(at, float) else {}
         try:
-            await self._database.write(write)
+            with ExitStack() as doubts:
+                for receiver in {claim.receiver for claim in claims.values()}:
+                    doubts.enter_context(self._doubted(receiver, sent))
+                await self._database.write(write)
         except StaleWrite:
             self.late |= {(claim.receiver, claim.dedup_key): name for name, claim in claims.items()}
             raise

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -16,7 +18,7 @@ from agent.store.outbox import SqlOutbox, add, release
 from agent.store.schema import open_store
 from agent.store.tables import outbox
 from alerts.notification import Action, Gate, Notification, Section
-from probes.errors import StaleWrite
+from probes.errors import StaleWrite, StoreError
 from probes.outcome import Severity
 
 NOW = 1_800_000_000.0
@@ -168,6 +170,60 @@ async def test_what_ends_while_the_receiver_is_given_away_is_marked(agents: list
     assert holder not in (NOBODY, first.lease.holder)
 
 
-async def rows(agent: Agent) -> list[tuple[object, ...]]:
+@pytest.mark.parametrize("happened", [True, False])
+async def test_a_claim_whose_answer_was_lost_is_no_long_wait(
+    agents: list[Agent], happened: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = agents[0]
+    await put(one, note(Action.TRIGGER))
+    with lost(one, happened, monkeypatch), pytest.raises(StoreError):
+        await one.claim()
+    assert await one.tell() == ["k trigger"]
+
+
+@pytest.mark.parametrize("happened", [True, False])
+async def test_what_was_sent_is_marked_once_the_store_takes_it(
+    agents: list[Agent], happened: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = agents[0]
+    await put(one, note(Action.TRIGGER), note(Action.RESOLVE, Gate.IF_TOLD))
+    mine = await one.claim()
+    with lost(one, happened, monkeypatch), pytest.raises(StoreError):
+        await one.box.mark_sent(mine, NOW + 3)
+    assert await one.tell() == ["k resolve"], "the trigger is not told again"
+    assert [row.sent_at for row in await rows(one)] == [NOW + 3, NOW]
+
+
+async def test_who_loses_the_receiver_marks_nothing_later(
+    agents: list[Agent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = agents
+    await put(one, note(Action.TRIGGER))
+    mine = await one.claim()
+    with lost(one, False, monkeypatch), pytest.raises(StoreError):
+        await one.box.mark_sent(mine, NOW)
+    await one.evicted()
+    await other.take()
+    with pytest.raises(StaleWrite):
+        await one.claim()
+    assert await other.tell() == ["k trigger"], "nobody knows that it was told"
+
+
+@contextmanager
+def lost(agent: Agent, happened: bool, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The store's answers to writes are lost; whether they happened is another thing."""
+    write = agent.database.write
+
+    async def fails(work: Any, **more: Any) -> Any:
+        if happened:
+            await write(work, **more)
+        raise StoreError("server closed the connection unexpectedly")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(agent.database, "write", fails)
+        yield
+
+
+async def rows(agent: Agent) -> list[Any]:
     query = sa.select(outbox).order_by(outbox.c.seq)
-    return await agent.database.read(lambda conn: [tuple(row) for row in conn.execute(query)])
+    return await agent.database.read(lambda conn: list(conn.execute(query).all()))
