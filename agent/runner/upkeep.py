@@ -30,6 +30,9 @@ JUMP = 5.0
 """Seconds by which wall and monotonic clock may part between two looks."""
 
 TIDY = 3600.0
+"""Seconds between looks for what is kept no longer."""
+BREATH = 0.02
+"""Seconds between the transactions that delete it: they share the writer with everything else."""
 
 
 @dataclass
@@ -168,4 +171,5 @@ class Upkeep:
             await self.services.hints.drop_forgotten()
         while more:  # others come in between
             more = await self.services.database.write(lambda tx: self._expire(tx, wall, keep))
+            await self.services.clock.sleep(BREATH if more else 0.0)
         await self.mailboxes.delete_old(wall - keep.canaries)

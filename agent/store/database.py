@@ -36,6 +36,8 @@ READ_SECONDS = 30.0
 """Seconds that a server may take over one transaction."""
 COMPANY_SECONDS = 0.1
 """Seconds between two transactions for units that may wait: those that come meanwhile share the next one."""
+SHARED_PART = 0.3
+"""The part of them on a server: 50 ms may pass from a message's arrival to the row that all agents see."""
 COMPANY = 16
 """Units that need wait for no more."""
 AWAY_SECONDS = 1.0
@@ -225,7 +227,8 @@ class Database:
             self._waiting.append(unit)
             first = self._waiting[0].loop is not waits_on or self._waiting[0] is unit
             many = len(self._waiting) >= COMPANY
-        pause = self._handed + COMPANY_SECONDS - time.monotonic()
+        company = COMPANY_SECONDS * (SHARED_PART if self.shared else 1.0)
+        pause = self._handed + company - time.monotonic()
         if waits_on is None or many or pause <= 0:
             self._hand_over()
         elif first:

@@ -1,6 +1,9 @@
 """A fleet on one PostgreSQL: 1, 2 and 4 agents beside one agent on SQLite, the same load in the same run.
 
 The load world, PostgreSQL and all agents share this machine's cores; the world's CPU is told apart.
+Throughput is measured at more than there is CPU for. Event to row is a latency, so it is measured at half
+of that (the row says how much), of what arrives once no mailbox changes hands any more: at full load, or
+while agents start, it would be the length of a queue.
 """
 
 from __future__ import annotations
@@ -27,8 +30,8 @@ AGENTS = (1, 2, 4)
 WAITING = 10_000
 WARM, BUSY, CALM, REST, IDLE = 3.0, 6.0, 8.0, 15.0, 8.0
 """Seconds to begin, at full load, at a calm pace, until a start is over, and with everything waiting."""
-FULL, STEADY, NEVER = "3s", "80s", "10d"
-"""A route's interval: more than there is CPU for, a dozen canaries a second, none."""
+FULL, NEVER = "3s", "10d"
+"""A route's interval: more than there is CPU for, none."""
 EACH = "a canary"
 
 
@@ -43,6 +46,8 @@ class Side:
     """Share of a core that each agent takes with everything waiting."""
     restart: float
     knowing: float | None
+    pace: float
+    """Canaries a second, half of the throughput, at which that was measured."""
 
 
 def rows() -> list[BenchRow]:
@@ -63,11 +68,11 @@ async def _side(server: Postgres | None, agents: int) -> Side:
             busy = await _busy(server, world, folder / "busy", url, agents)
         with _store(server, folder / "second") as other:
             async with load_world() as world:
-                calm = await _calm(server, world, folder / "calm", other, agents)
+                calm = await _calm(server, world, folder / "calm", other, agents, busy.rate / 2)
         with _store(server, folder / "third") as other:
             idle, restart = await _idle(server, folder / "idle", other, agents)
     title = f"PostgreSQL, {agents} agent{'s' * (agents > 1)}" if server else "SQLite"
-    return Side(title, agents, busy, idle, restart, calm)
+    return Side(title, agents, busy, idle, restart, calm, busy.rate / 2)
 
 
 @contextmanager
@@ -114,14 +119,22 @@ async def _busy(server: Postgres | None, world: Load, folder: Path, url: str, ag
         return await bench.during(BUSY)
 
 
-async def _calm(server: Postgres | None, world: Load, folder: Path, url: str, agents: int) -> float | None:
-    """p95 seconds from a message's arrival to the commit that knows of it."""
-    async with _bench(server, world, folder, url, agents, STEADY) as bench:
+async def _calm(
+    server: Postgres | None, world: Load, folder: Path, url: str, agents: int, pace: float
+) -> float | None:
+    """p95 seconds from a message's arrival to the commit that knows of it, at so many canaries a second."""
+    if server is None:
+        return None
+    every = f"{SENDERS * SEEDS / pace:.0f}s"
+    async with _bench(server, world, folder, url, agents, every) as bench:
+        await asyncio.sleep(REST)  # agents that have just joined are given their mailboxes
+        since = time.time()
         await asyncio.sleep(CALM)
-        if server is None:
-            return None
-        handled = {token: one.at for token, one in (await world.handled()).items()}
-        delays = knowing(server, str(bench.store.url.database), handled)
+        until = time.time()
+        await asyncio.sleep(1.0)  # the last of them are recorded
+        found = await world.handled()
+        came = {token: one.at for token, one in found.items() if one.at and since <= one.at[0] < until}
+        delays = knowing(server, str(bench.store.url.database), came)
         return delays[int(0.95 * len(delays))]
 
 
@@ -163,7 +176,8 @@ def _rows(side: Side, one: Side, alone: Side) -> Iterator[BenchRow]:
     yield _row(f"{name}: CPU of the load world {EACH}", busy.each("world") * 1e3, "ms", cpu, "agents", 0.5)
     yield _row(f"{name}: idle CPU an agent, 10,000 waiting", side.idle * 100, "%", 3.0, "goal", 1.0)
     if side.knowing is not None:
-        yield _row(f"{name}: event to row, p95", side.knowing * 1e3, "ms", 50.0, "goal", 1.0)
+        what = f"{name}: event to row, p95 at {side.pace:.0f}/s, half of its throughput"
+        yield _row(what, side.knowing * 1e3, "ms", 50.0, "goal", 1.0)
     yield _row(f"{name}: restart with 10,000 waiting", side.restart, "s", 2.0, "goal", 1.0)
 
 
