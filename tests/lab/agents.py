@@ -59,11 +59,13 @@ class LabAgent:
         return await self.until(look, f"the canary stayed {self.get(canary)}", timeout)
 
     async def until(self, look: Callable[[], Canary | None], complaint: str, timeout: float = 40.0) -> Canary:
-        """What `look` finds, asked for until it does."""
-        end = asyncio.get_running_loop().time() + timeout
+        """What `look` finds, asked for until it does, less and less often: a hundred that wait like this ask
+        the store in the agent's own loop, and would leave it no time to do what they wait for."""
+        end, pause = asyncio.get_running_loop().time() + timeout, 0.02
         while (found := look()) is None:
             assert asyncio.get_running_loop().time() < end, complaint
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.2, 0.25)
         return found
 
     async def readable(self, *seeds: str, timeout: float = 20.0) -> None:
