@@ -16,7 +16,7 @@ from prometheus_client.core import Metric
 from agent.config.load import OWN, RESOLVER, load
 from agent.config.models import Config
 from agent.fleet.fleet import DRAINING, VISITING, WORKING, Fleet
-from agent.fleet.membership import Membership, Myself
+from agent.fleet.membership import BEAT, Membership, Myself
 from agent.fleet.resources import EVALUATOR, MAILBOX
 from agent.fleet.shared_clock import SharedClock
 from agent.hints import LocalHints
@@ -54,7 +54,7 @@ from probes.canary import track
 from probes.canary.state import Canary
 from probes.canary.token import SECRET_BYTES, TokenKeys
 from probes.clock import Clock, SystemClock
-from probes.errors import ConfigError, StoreError
+from probes.errors import ConfigError, StaleWrite, StoreError
 
 if TYPE_CHECKING:
     from agent.hints_procrastinate import ProcrastinateHints
@@ -223,7 +223,15 @@ class App:
         except OSError as error:
             raise ConfigError(f"agent.listen {agent.listen}: {error.strerror or error}") from None
         self.services.me.listen = agent.listen
-        await services.fleet.membership.announce()
+        await self._announce()
+
+    async def _announce(self) -> None:
+        while not self._stop.is_set():
+            try:
+                return await self.services.fleet.membership.announce()
+            except StaleWrite:  # given up while it took long to start: the fleet joins again
+                await self.services.clock.sleep(BEAT)
+        return None
 
     async def retry_seed(self, seed: str) -> bool:
         """Tries a mailbox again at once, whichever agent reads it. False where there is no such seed."""
