@@ -9,6 +9,10 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+RARELY = (20_000, 20, 20)
+"""The collector looks for circles each 20,000 new objects (Python's own 700 are a canary or two): there are
+few, and looking took 4 percent of what a probe costs."""
+
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """asyncio.run on uvloop where that is installed."""
@@ -25,3 +29,4 @@ def started() -> None:
     and again, which would also hold up the loop that times probes."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*RARELY)
