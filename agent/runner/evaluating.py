@@ -15,6 +15,7 @@ from agent.config.alert_settings import alert_settings
 from agent.config.models import Config
 from agent.fleet.resources import EVALUATOR
 from agent.runner.services import Services
+from agent.runner.waiting import first_of
 from agent.store import incidents, outbox, rows
 from agent.store.database import Hint, Tx
 from alerts.engine import acknowledge, evaluate
@@ -120,16 +121,7 @@ class Evaluator:
                     return
 
     async def _rest(self, stop: asyncio.Event) -> None:
-        waits = [
-            asyncio.ensure_future(self._wake.wait()),
-            asyncio.ensure_future(stop.wait()),
-            asyncio.ensure_future(self._new()),
-        ]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
+        await first_of(self._wake.wait(), stop.wait(), self._new())
         if not stop.is_set():
             # What comes in a burst is evaluated together; nobody is woken later for it.
             await self.services.clock.sleep(GATHER)

@@ -16,6 +16,7 @@ import structlog
 from agent.fleet.resources import SWEEP, chunks
 from agent.runner.services import Services
 from agent.runner.sweep_plan import Plans, SweepPlan
+from agent.runner.waiting import first_of
 from agent.runner.witness import Witness, others
 from agent.store.database import Tx
 from agent.store.reputation import Pair
@@ -63,16 +64,7 @@ class Opinions:
     async def _rest(self, stop: asyncio.Event) -> None:
         section = self.services.config.blocklists
         pause = min(LOOK, section.every) if section else LOOK
-        waits = [
-            asyncio.ensure_future(self.services.clock.sleep(pause)),
-            asyncio.ensure_future(self._wake.wait()),
-            asyncio.ensure_future(stop.wait()),
-        ]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
+        await first_of(self.services.clock.sleep(pause), self._wake.wait(), stop.wait())
 
     async def look(self) -> None:
         """Asks of what this resolver has not been asked lately, where others ask through another one."""

@@ -16,6 +16,7 @@ from agent.fleet.resources import MAILBOX, SWEEP, UPKEEP
 from agent.runner.ledger import Ledger
 from agent.runner.origins import PREFIX
 from agent.runner.services import Services
+from agent.runner.waiting import first_of
 from agent.store import canaries, rows
 from agent.store.database import Hint
 from probes.canary import track
@@ -104,16 +105,8 @@ class Timer:
             await self._rest(pause, stop)
 
     async def _rest(self, pause: float, stop: asyncio.Event) -> None:
-        waits = [
-            asyncio.ensure_future(self.services.clock.sleep(max(0.01, min(pause, LONGEST_SLEEP)))),
-            asyncio.ensure_future(self._wake.wait()),
-            asyncio.ensure_future(stop.wait()),
-        ]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
+        pause = max(0.01, min(pause, LONGEST_SLEEP))
+        await first_of(self.services.clock.sleep(pause), self._wake.wait(), stop.wait())
 
     @property
     def _mine(self) -> Mine:
